@@ -48,7 +48,7 @@
 //! | [`metrics`](mod@crate::metrics) | the names of the metrics, and recommended alerts |
 //! | [`testing`] | [`SignedDelivery`](testing::SignedDelivery) and [`FakeKlikit`](testing::FakeKlikit), for the tests of receivers |
 //! | [`header`] | the names of klikit's headers |
-//! | [`guides`] | deploying, several nodes, local development, testing, backups, security |
+//! | [`guides`] | deploying, several nodes, local development, testing, backups, operating, security |
 //!
 //! The packages `tower-klikit-sqlite`, `tower-klikit-postgres` and `tower-klikit-redis` contain stores, and
 //! `tower-klikit-store-tests` test suites for stores, also for your own.
@@ -56,8 +56,8 @@
 //! # What is signed
 //!
 //! klikit signs only the body. The event id and the event type are not signed, and the signature does not limit a
-//! delivery's age. Base important decisions on the body, and make the handler idempotent: klikit delivers at least once.
-//! The guide [Security](guides::security) has the details.
+//! delivery's age. Base important decisions on the body, and make the handler idempotent: klikit delivers at least
+//! once. The guide [Security](guides::security) has the details.
 //!
 //! # Features
 //!

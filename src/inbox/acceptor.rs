@@ -18,6 +18,7 @@ use super::{
     ordering::OrderingKeys,
     store::Acceptance,
     target::Target,
+    terms::SearchTerm,
 };
 use crate::{
     deadline::store_call,
@@ -95,9 +96,10 @@ async fn accept(config: Arc<InboxConfig>, capacity: Arc<Capacity>, request: Requ
     }
     let head = StoredHead::of(target, &delivery);
     let OrderingKeys { keys: ordering_keys, missing } = config.order_by.keys_of(&delivery, &body);
+    let terms = SearchTerm::of_body(&delivery, &body);
     let same_as = if config.policy.trusts_event_ids() { SameAs::Any } else { SameAs::Equal };
     let (text, labels) = (head.to_text(), head.labels());
-    let new = NewDelivery { claim, head: text, body, labels, ordering_keys, same_as, revives: false };
+    let new = NewDelivery { claim, head: text, body, labels, ordering_keys, terms, same_as, revives: false };
     let stored = store_call(config.accept_deadline, store(&config, &capacity, new, head, &delivery)).await;
     let answer = stored.unwrap_or_else(|error| {
         telemetry::store_rejected("accept", (&delivery).into(), &error, &config.policy.log_limits);

@@ -5,6 +5,7 @@ use std::{future::Future, ops::Range, sync::Arc, time::SystemTime};
 use super::{
     entry::{DeliveryId, DeliveryState, Entry},
     filter::{Filter, Page},
+    pause::{ActivePause, Pause},
 };
 use crate::{
     dedupe::{EventKey, StoreError},
@@ -17,10 +18,11 @@ use crate::{
 /// changed some of them.
 pub trait InboxAdmin: Send + Sync + 'static {
     /// Lists up to `limit` deliveries that the filter selects and whose id is larger than `after`, smallest id first,
-    /// without their bodies. A delivery that cannot be read is left out. `limit` is at least 1.
+    /// without their bodies and records of attempts. A delivery that cannot be read is left out. `limit` is at least 1.
     ///
     /// A page may have fewer deliveries, or no delivery, although more pages follow: a store examines a bounded number
-    /// of deliveries in one call. [`Page::next`] is the start of the next page.
+    /// of deliveries in one call. [`Page::next`] is the start of the next page. [`Filter`] lists the parts for which a
+    /// store should have an index.
     fn find(
         &self,
         filter: &Filter,
@@ -28,12 +30,21 @@ pub trait InboxAdmin: Send + Sync + 'static {
         limit: u32,
     ) -> impl Future<Output = Result<Page, StoreError>> + Send;
 
-    /// Returns one delivery in any state, with its body if that is still stored.
-    fn show(&self, id: DeliveryId) -> impl Future<Output = Result<Option<Entry>, StoreError>> + Send;
+    /// Returns one delivery in any state, with the [records](super::InboxStore#records-of-attempts) of its attempts,
+    /// oldest first: at most the last [`SHOWN`](super::AttemptRecord::SHOWN). An open attempt has a record without an
+    /// end time and a reason. Reads the body if `body` says so.
+    fn show(&self, id: DeliveryId, body: ShowBody) -> impl Future<Output = Result<Option<Entry>, StoreError>> + Send;
 
-    /// Makes a DEAD delivery READY again and due now, with no attempts, in its old place among those that share its
-    /// ordering keys. Returns `false` and changes nothing if no DEAD delivery has this id.
-    fn retry(&self, id: DeliveryId) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// Makes the deliveries with these ids READY and due now, with no attempts, if they are DEAD or DONE, in one of
+    /// `states`, and have a body. Each returns to its old place among the deliveries that share its ordering keys.
+    /// Returns the number of deliveries that are READY now.
+    ///
+    /// Reasons, tokens, ledger rows and records of attempts stay as they are.
+    fn requeue(
+        &self,
+        ids: &[DeliveryId],
+        states: &[DeliveryState],
+    ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
     /// Dead-letters the deliveries with these ids that are READY or LEASED and in one of `states`. Returns their
     /// number.
@@ -47,14 +58,16 @@ pub trait InboxAdmin: Send + Sync + 'static {
         reason: &str,
     ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Deletes the deliveries with these ids that are in one of `states`, with their bodies and ledger rows. So their
-    /// events are accepted again if klikit sends them again. Returns the number of deleted deliveries.
+    /// Deletes the deliveries with these ids that are in one of `states`, with their bodies, ordering keys, search
+    /// terms and records of attempts. Their ledger rows stay or are deleted, as `ledger` says. Returns the number of
+    /// deleted deliveries.
     ///
     /// A running handler continues, and its outcome has no effect.
-    fn forget_deliveries(
+    fn delete(
         &self,
         ids: &[DeliveryId],
         states: &[DeliveryState],
+        ledger: LedgerRows,
     ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
     /// Deletes the DEAD and DONE deliveries of this event, including conflicts, and the event's ledger rows. So the
@@ -68,18 +81,57 @@ pub trait InboxAdmin: Send + Sync + 'static {
     /// accepted within `window`, or whose ledger row was claimed within `window` and is still kept. Returns the number
     /// of forgotten keys.
     fn forget_accepted(&self, window: Range<SystemTime>) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// Keeps the deliveries that the pause selects from being leased, by all processes that share the store, until the
+    /// pause is [lifted](Self::resume). They are not candidates of [`lease`](super::InboxStore::lease) and are not
+    /// dead-lettered by it. They still block their ordering keys.
+    ///
+    /// Those that are LEASED and have no [open attempt](super::InboxStore#records-of-attempts) become READY and due
+    /// now, so that their handlers do not start. Returns their number. Running handlers continue, and their leases can
+    /// be extended. A pause that is in force already stays as it is, and releases such deliveries too.
+    fn pause(&self, pause: &Pause, operator: &str) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// Lifts the pause that is equal to this one. Deliveries that another pause selects stay paused. Returns `false`
+    /// and changes nothing if there is no such pause.
+    fn resume(&self, pause: &Pause) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Returns the pauses that are in force, in the order of [`Pause`].
+    fn pauses(&self) -> impl Future<Output = Result<Vec<ActivePause>, StoreError>> + Send;
+}
+
+/// Whether [`InboxAdmin::show`] reads the body, which contains customers' data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "a store must handle each")]
+pub enum ShowBody {
+    /// Without the body.
+    Omit,
+    /// With the body, if it is still stored.
+    Include,
+}
+
+/// The treatment of the ledger rows of [deleted](InboxAdmin::delete) deliveries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "a store must handle each")]
+pub enum LedgerRows {
+    /// The rows stay, so copies of the deliveries are still duplicates.
+    Keep,
+    /// The rows are deleted too, so the events are accepted again if klikit sends them again.
+    Delete,
 }
 
 object_safe_trait! {
     /// An object-safe [`InboxAdmin`].
     pub(super) trait DynInboxAdmin: InboxAdmin {
         fn find(&'a self, filter: &'a Filter, after: Option<DeliveryId>, limit: u32) -> Page;
-        fn show(&'a self, id: DeliveryId) -> Option<Entry>;
-        fn retry(&'a self, id: DeliveryId) -> bool;
+        fn show(&'a self, id: DeliveryId, body: ShowBody) -> Option<Entry>;
+        fn requeue(&'a self, ids: &'a [DeliveryId], states: &'a [DeliveryState]) -> u64;
         fn dead_letter(&'a self, ids: &'a [DeliveryId], states: &'a [DeliveryState], reason: &'a str) -> u64;
-        fn forget_deliveries(&'a self, ids: &'a [DeliveryId], states: &'a [DeliveryState]) -> u64;
+        fn delete(&'a self, ids: &'a [DeliveryId], states: &'a [DeliveryState], ledger: LedgerRows) -> u64;
         fn forget_event(&'a self, event: &'a EventKey) -> u64;
         fn forget_accepted(&'a self, window: Range<SystemTime>) -> u64;
+        fn pause(&'a self, pause: &'a Pause, operator: &'a str) -> u64;
+        fn resume(&'a self, pause: &'a Pause) -> bool;
+        fn pauses(&'a self) -> Vec<ActivePause>;
     }
 }
 

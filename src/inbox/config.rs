@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::sync::Notify;
 
-use super::{ordering::OrderBy, store::SharedStore, worker::RunningDeliveries};
+use super::{ordering::OrderBy, store::SharedStore, vitals::Vitals, worker::RunningDeliveries};
 use crate::dedupe::DedupePolicy;
 
 /// The settings of an inbox, shared by its acceptors and workers.
@@ -16,12 +16,14 @@ pub(super) struct InboxConfig {
     pub(super) max_stored: u64,
     pub(super) order_by: OrderBy,
     pub(super) keep_bodies: Duration,
+    pub(super) keep_history: Duration,
     /// `None`: dead letters are kept indefinitely.
     pub(super) keep_dead_letters: Option<Duration>,
     /// Notified when an acceptor has stored a delivery.
     pub(super) wake: Arc<Notify>,
     /// The deliveries that the workers of this inbox are handling.
     pub(super) running: Arc<RunningDeliveries>,
+    pub(super) vitals: Arc<Vitals>,
 }
 
 impl fmt::Debug for InboxConfig {
@@ -34,6 +36,7 @@ impl fmt::Debug for InboxConfig {
             .field("max_stored", &self.max_stored)
             .field("order_by", &self.order_by)
             .field("keep_bodies", &self.keep_bodies)
+            .field("keep_history", &self.keep_history)
             .field("keep_dead_letters", &self.keep_dead_letters)
             .finish_non_exhaustive()
     }

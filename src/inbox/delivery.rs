@@ -1,10 +1,10 @@
 //! Types that acceptors pass to a store, and types that a store returns to workers.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 
-use super::{entry::DeliveryId, labels::Labels, ordering::OrderingKey};
+use super::{entry::DeliveryId, labels::Labels, ordering::OrderingKey, terms::SearchTerm};
 use crate::dedupe::{BodyDigest, Claim};
 
 /// A verified delivery for a store to keep.
@@ -15,6 +15,7 @@ pub struct NewDelivery {
     pub(super) body: Bytes,
     pub(super) labels: Labels,
     pub(super) ordering_keys: Vec<OrderingKey>,
+    pub(super) terms: Vec<SearchTerm>,
     /// The other bodies under the same key that count as this delivery.
     pub(super) same_as: SameAs,
     pub(super) revives: bool,
@@ -49,6 +50,8 @@ pub struct Leased {
     pub(super) ordering_keys: Vec<OrderingKey>,
     pub(super) after_expired_lease: bool,
     pub(super) attempt_counted: bool,
+    pub(super) age: Duration,
+    pub(super) after_expiry: bool,
 }
 
 impl NewDelivery {
@@ -103,6 +106,12 @@ impl NewDelivery {
     pub fn ordering_keys(&self) -> &[OrderingKey] {
         &self.ordering_keys
     }
+
+    /// Returns the terms by which operators find the delivery, ascending and without duplicates: at most
+    /// [`SearchTerm::MAX`], usually two.
+    pub fn terms(&self) -> &[SearchTerm] {
+        &self.terms
+    }
 }
 
 #[cfg(feature = "testing")]
@@ -115,6 +124,7 @@ impl NewDelivery {
             body: body.into(),
             labels: Labels::default(),
             ordering_keys: Vec::new(),
+            terms: Vec::new(),
             same_as: SameAs::Equal,
             revives: true,
         };
@@ -135,6 +145,15 @@ impl NewDelivery {
         ordering_keys.sort_unstable();
         ordering_keys.dedup();
         Self { ordering_keys, ..self }
+    }
+
+    /// Sets the [search terms](Self::terms) from their texts.
+    #[must_use]
+    pub fn with_terms(self, terms: &[&str]) -> Self {
+        let mut terms: Vec<_> = terms.iter().map(|term| SearchTerm::from_text(term)).collect();
+        terms.sort_unstable();
+        terms.dedup();
+        Self { terms, ..self }
     }
 
     /// Lets the delivery [revive](Self::revives) a dead one.
@@ -195,6 +214,8 @@ impl Leased {
             ordering_keys: Vec::new(),
             after_expired_lease: false,
             attempt_counted: false,
+            age: Duration::ZERO,
+            after_expiry: false,
         }
     }
 
@@ -217,6 +238,20 @@ impl Leased {
     #[must_use]
     pub fn with_attempt_counted(self) -> Self {
         Self { attempt_counted: true, ..self }
+    }
+
+    /// Sets the time since the delivery was accepted, by the store's clock. Workers compare it with
+    /// [`expire_after`](super::Worker::expire_after).
+    #[must_use]
+    pub fn with_age(self, age: Duration) -> Self {
+        Self { age, ..self }
+    }
+
+    /// Marks a delivery whose last reason is [`EXPIRED`](super::EXPIRED): an operator has retried it, so it does not
+    /// expire again before its next attempt.
+    #[must_use]
+    pub fn after_expiry(self) -> Self {
+        Self { after_expiry: true, ..self }
     }
 
     /// Returns the lease.
@@ -247,6 +282,16 @@ impl Leased {
     /// Returns whether the [attempt was counted](Self::with_attempt_counted) when the delivery was leased.
     pub fn is_attempt_counted(&self) -> bool {
         self.attempt_counted
+    }
+
+    /// Returns the [age](Self::with_age).
+    pub fn age(&self) -> Duration {
+        self.age
+    }
+
+    /// Returns whether the delivery was [retried after it had expired](Self::after_expiry).
+    pub fn is_after_expiry(&self) -> bool {
+        self.after_expiry
     }
 }
 

@@ -59,9 +59,11 @@ impl Inbox {
             max_stored: Self::DEFAULT_MAX_STORED,
             order_by: OrderBy::default(),
             keep_bodies: Duration::ZERO,
+            keep_history: Duration::ZERO,
             keep_dead_letters: None,
             wake: Arc::default(),
             running: Arc::default(),
+            vitals: Arc::default(),
         };
         Self { config: Arc::new(config), admin: store, capacity: Arc::default() }
     }
@@ -96,8 +98,9 @@ impl Inbox {
     ///
     /// At the limit, kept deliveries are deleted, those first whose time to be kept ends first. Their copies are still
     /// duplicates. If there are no kept deliveries, the acceptor responds with 503, to copies of known deliveries too,
-    /// and klikit sends the deliveries again. Dead letters are never deleted to make space: [retry](Self::retry) or
-    /// [forget](Self::forget) them, or limit their age by [`keep_dead_letters`](Self::keep_dead_letters).
+    /// and klikit sends the deliveries again. Dead letters are never deleted to make space:
+    /// [retry](super::Operator::retry) or [purge](super::Operator::purge) them, or limit their age by
+    /// [`keep_dead_letters`](Self::keep_dead_letters).
     ///
     /// A warning is logged when 80 % of the limit is reached, and again only after the number has fallen below. With
     /// the feature `metrics`, the gauge `klikit_inbox_stored_ratio` reports the share. Deliveries are counted every 10
@@ -123,13 +126,23 @@ impl Inbox {
         self.with(|config| config.keep_bodies = time)
     }
 
+    /// Sets the time for which the [records of attempts](super::Entry::history) of a handled delivery are kept, with
+    /// its head and without its body. Default: zero. While the delivery is [kept](Self::keep_bodies) with its body, its
+    /// records are kept in any case.
+    ///
+    /// Each delivery counts towards [`max_stored`](Self::max_stored), and is deleted early at that limit.
+    #[must_use]
+    pub fn keep_history(self, time: Duration) -> Self {
+        self.with(|config| config.keep_history = time)
+    }
+
     /// Sets the age after which dead letters are deleted, from the time of acceptance. Default: dead letters are kept
     /// indefinitely, until an operator retries or forgets them.
     ///
     /// [Workers](Self::worker) delete older dead letters with their bodies once a minute. They log the number as a
     /// warning and, with the feature `metrics`, count the deliveries in `klikit_inbox_dead_letters_expired_total`. The
     /// deliveries are lost: copies are duplicates until the [retention](Self::retention) is over. To have klikit's
-    /// replay handled, [`forget`](Self::forget) the delivery first.
+    /// replay handled, [forget](super::Operator::forget_event) the delivery first.
     #[must_use]
     pub fn keep_dead_letters(self, time: Duration) -> Self {
         self.with(|config| config.keep_dead_letters = Some(time))

@@ -41,8 +41,8 @@
 //! - A 2xx response finishes the delivery. It is deleted with its body unless it is [kept](Inbox::keep_bodies). After
 //!   400 and 422 it is dead-lettered at once, because a retry would fail in the same way. After any [other
 //!   response](Worker::outcome), an error, a panic or a [timeout](Worker::handler_deadline), it is retried after a
-//!   [backoff](Worker::backoff), and dead-lettered after [the last attempt](Worker::max_attempts): 25 attempts in some 31
-//!   hours by default.
+//!   [backoff](Worker::backoff), and dead-lettered after [the last attempt](Worker::max_attempts): 25 attempts in some
+//!   31 hours by default.
 //! - A 404 or 405 usually means that the handler's route differs from the acceptor's. The worker logs it as an error
 //!   with the method and the path.
 //! - A handler can give the reason of a failure by a [`FailureReason`](crate::FailureReason) in its response's
@@ -51,24 +51,31 @@
 //!   attempt. A delivery that crashes the process every time is therefore dead-lettered after the last attempt.
 //!   Deliveries that were in progress in the same process are retried at staggered times, so that one poisonous
 //!   delivery does not take the others with it.
-//! - A task of its own extends the leases of all running handlers, so that a handler may block its thread, although it should use `spawn_blocking`. A lease
-//!   can still expire if handlers block every thread, or if the store is out of reach. The workers of this inbox and its
-//!   clones then neither start the delivery again nor one that shares an ordering key with it. The outcome is
-//!   reported until the store has heard it, and counts unless another node has leased the delivery.
-//! - A dead letter stays with its body until somebody [retries](Inbox::retry) or [forgets](Inbox::forget) it, or klikit
-//!   sends it again. Then it keeps its event id and event type, which klikit does not sign, and takes the path of the new
-//!   request. That counts towards the [limit on replays](Inbox::replay_limit). Workers delete old dead letters only if a
-//!   [limit on their age](Inbox::keep_dead_letters) is set.
-//! - An operator [dead-letters](Inbox::dead_letter_matching) or [forgets](Inbox::forget_matching) deliveries by a [`Filter`],
-//!   which reaches pending deliveries only if it names their state.
+//! - A task of its own extends the leases of all running handlers, so that a handler may block its thread, although it
+//!   should use `spawn_blocking`. A lease can still expire if handlers block every thread, or if the store is out of
+//!   reach. The workers of this inbox and its clones then neither start the delivery again nor one that shares an
+//!   ordering key with it. The outcome is reported until the store has heard it, and counts unless another node has
+//!   leased the delivery.
+//! - A dead letter stays with its body until an [operator](Operator) retries or deletes it, or klikit sends it again.
+//!   Then it keeps its event id and event type, which klikit does not sign, and takes the path of the new request. That
+//!   counts towards the [limit on replays](Inbox::replay_limit). Workers delete old dead letters only if a [limit on
+//!   their age](Inbox::keep_dead_letters) is set.
+//! - An [operator](Operator) retries, replays, dead-letters, forgets, erases and purges deliveries by their id or by a
+//!   [`Filter`], which reaches pending deliveries only if it names them or their state. Each action can be previewed,
+//!   and is logged.
+//! - An operator [pauses](Operator::pause) a tenant or an event type, for all workers that share the store. What has
+//!   not started is released, and running handlers finish.
+//! - Tenants share the handlers: while deliveries of several are due, the backlog of one does not delay the others.
+//! - A delivery can [expire](Worker::expire_after): a worker dead-letters it instead of calling the handler too late.
+//! - Each attempt is [recorded](Entry::history) for as long as the delivery is stored.
 //! - A delivery is handled at least once: a process that crashes, or that another node takes for crashed, may have
 //!   handled a delivery that is then handled again. So make the handler idempotent. On Postgres, it can finish the
 //!   delivery within its own transaction, and so handle it exactly once.
 //! - On Postgres, `hand_off` passes deliveries to a job queue of yours in the transaction that accepts them. No worker
 //!   of this crate is then needed.
-//! - Deliveries are handled in no order unless [`order_by`](Inbox::order_by) says otherwise. A copy, or a dead
-//!   letter that klikit sent again, waits for its turn like any other delivery. Once an attempt at it has failed, it loses
-//!   its order and holds up no other.
+//! - Deliveries are handled in no order unless [`order_by`](Inbox::order_by) says otherwise. A copy, or a dead letter
+//!   that klikit sent again, waits for its turn like any other delivery. Once an attempt at it has failed, it loses its
+//!   order and holds up no other.
 //!
 //! # Example
 //!
@@ -121,27 +128,36 @@ mod entry;
 mod estimate;
 mod filter;
 mod head;
+mod health;
 #[allow(clippy::module_inception, reason = "the file is named after the type that it holds")]
 mod inbox;
 mod labels;
 mod operator;
 mod ordering;
+mod pages;
+mod pause;
 mod preflight;
+mod reading;
+mod settlement;
 mod store;
 mod target;
+mod terms;
+mod vitals;
 mod worker;
 
 pub use self::{
     acceptor::{AcceptFuture, Acceptor},
-    admin::InboxAdmin,
+    admin::{InboxAdmin, LedgerRows, ShowBody},
     delivery::{Lease, Leased, NewDelivery},
-    entry::{Counts, DeliveryId, DeliveryState, Entry},
+    entry::{AttemptRecord, Counts, DeliveryId, DeliveryState, Entry},
     filter::{Filter, Page},
+    health::Health,
     inbox::Inbox,
+    operator::{Action, Operator, Requeue},
     ordering::{OrderBy, OrderingKey},
-    store::{
-        Acceptance, DeadLettered, InboxStore, LEASE_EXPIRED, LeaseBatch, LeaseRequest, SettleOutcome, Settlement,
-        Unreadable,
-    },
-    worker::{Attempt, Outcome, Worker},
+    pause::{ActivePause, Pause},
+    settlement::{EXPIRED, LEASE_EXPIRED, OUTCOME_UNKNOWN, SettleOutcome, Settlement},
+    store::{Acceptance, DeadLettered, InboxStore, LeaseBatch, LeaseRequest, Unreadable},
+    terms::{SearchTerm, TermKind},
+    worker::{Attempt, Expired, Outcome, Worker},
 };

@@ -10,14 +10,15 @@ use crate::{
 };
 
 /// The path to the ids of the orders.
-const ORDER_IDS: &[Step] = &[Step::Member("orders"), Step::Element, Step::Member("id")];
+pub(super) const ORDER_IDS: &[Step] = &[Step::Member("orders"), Step::Element, Step::Member("id")];
 
 /// The path to the id of the branch.
-const BRANCH_ID: &[Step] = &[Step::Member("branch_id")];
+pub(super) const BRANCH_ID: &[Step] = &[Step::Member("branch_id")];
 
 /// The same two paths in the envelope of a delivery with a timestamped signature.
-const DATA_ORDER_IDS: &[Step] = &[Step::Member("data"), Step::Member("orders"), Step::Element, Step::Member("id")];
-const DATA_BRANCH_ID: &[Step] = &[Step::Member("data"), Step::Member("branch_id")];
+pub(super) const DATA_ORDER_IDS: &[Step] =
+    &[Step::Member("data"), Step::Member("orders"), Step::Element, Step::Member("id")];
+pub(super) const DATA_BRANCH_ID: &[Step] = &[Step::Member("data"), Step::Member("branch_id")];
 
 /// The rule by which an inbox derives ordering keys.
 ///
@@ -98,7 +99,7 @@ impl OrderBy {
         let ids = |kind: &str, paths: [&'static [Step]; 2]| {
             let paths = if delivery.signed_at().is_some() { &paths[..] } else { &paths[..1] };
             let mut keys = Vec::new();
-            each_value(body, paths, |value| keys.extend(name(value).map(|id| key(kind, &id))));
+            each_value(body, paths, |value| keys.extend(id_of(value).map(|id| key(kind, &id))));
             keys
         };
         let (mut keys, wanted) = match &self.0 {
@@ -128,16 +129,21 @@ impl fmt::Debug for OrderBy {
 }
 
 /// Returns a normal form of an id, equal for equal ids. `None` if the value is neither a number nor a string.
-fn name(id: Token<'_>) -> Option<Cow<'_, [u8]>> {
-    let normal = |number: Decimal| number.to_string().into_bytes().into();
-    match id {
-        Token::Number(number) => Decimal::from_number(number).map(normal),
-        Token::String(text) => {
-            let text = text.to_bytes();
-            Some(Decimal::from_plain(&text).map_or(text, normal))
-        }
+pub(super) fn id_of(value: Token<'_>) -> Option<Cow<'_, [u8]>> {
+    match value {
+        Token::Number(number) => Decimal::from_number(number).as_ref().map(normal_form),
+        Token::String(text) => Some(id_of_text(text.to_bytes())),
         _ => None,
     }
+}
+
+/// Returns the normal form of an id that is a text.
+pub(super) fn id_of_text(text: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
+    Decimal::from_plain(&text).as_ref().map_or(text, normal_form)
+}
+
+fn normal_form<'a>(number: &Decimal) -> Cow<'a, [u8]> {
+    number.to_string().into_bytes().into()
 }
 
 impl OrderingKey {
@@ -166,7 +172,7 @@ impl OrderingKey {
 }
 
 /// Percent-encodes characters that would make keys ambiguous, and bytes that some stores do not accept as text.
-fn encode(bytes: &[u8], key: &mut String) {
+pub(super) fn encode(bytes: &[u8], key: &mut String) {
     let escape = |bytes: &[u8], key: &mut String| {
         bytes.iter().for_each(|byte| key.extend(["%", &hex::encode_upper([*byte])]));
     };

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //!  accept ▶ READY ──lease──▶ LEASED ──Done──▶ gone, or DONE if kept ── purge_done, evict_done ▶ gone
-//!            ▲  ▲             │ │ └─ DeadLetter, or ────────▶ DEAD ── purge_dead ▶ gone
+//!            ▲  ▲             │ │ └─ DeadLetter, Expire, or ▶ DEAD ── purge_dead ▶ gone
 //!            │  └ Reschedule ─┘ │    last lease expired        │
 //!            ├── Release ───────┘                              │
 //!            ├── lease expired: can be leased again            │
-//!            └──────────────────────── retry, or accepted again┘
+//!            └───────────────────── requeue, or accepted again ┘
 //! ```
 
 use std::{future::Future, sync::Arc, time::Duration};
@@ -16,6 +16,7 @@ use bytes::Bytes;
 use super::{
     delivery::{Lease, Leased, NewDelivery},
     entry::{Counts, DeliveryId},
+    settlement::{SettleOutcome, Settlement},
 };
 use crate::{
     dedupe::{BodyDigest, StoreError},
@@ -38,6 +39,22 @@ use crate::{
 ///   vice versa.
 /// - A row that cannot be read does not affect other deliveries: see [`LeaseBatch`].
 /// - **The store is trusted.** Workers treat the deliveries that it returns as verified.
+///
+/// # Records of attempts
+///
+/// The store keeps an [`AttemptRecord`](super::AttemptRecord) of each attempt for as long as the delivery is stored:
+///
+/// - An attempt **starts** when [`lease`](Self::lease) counts it, or else when [`start`](Self::start) is called for its
+///   lease. It is then *open*, with a start time and the name of its worker. An attempt that is open already stays as
+///   it is: a handler that takes over a lease in `request.held` continues its attempt.
+/// - [`settle`](Self::settle) **ends** an open attempt, and records the end time, the status and the reason. That
+///   applies also to a failure that [leaves](Settlement::leaves_dead) a dead letter as it is. A settlement that takes
+///   the attempt off leaves no record.
+/// - An open attempt **ends unknown** if its delivery is leased for another attempt, or is dead-lettered because its
+///   lease expired. Its record then has no end time. Its reason is [`OUTCOME_UNKNOWN`](super::OUTCOME_UNKNOWN), and its
+///   number is the delivery's number of attempts, at least 1. If the attempt of such a dead letter is settled
+///   afterwards, the outcome replaces that record.
+/// - No other call changes records. They are deleted with the delivery.
 ///
 /// The crate `tower-klikit-store-tests` has a test suite for stores.
 pub trait InboxStore: Send + Sync + 'static {
@@ -70,9 +87,17 @@ pub trait InboxStore: Send + Sync + 'static {
         retention: Duration,
     ) -> impl Future<Output = Result<Acceptance, StoreError>> + Send;
 
-    /// Leases up to `request.limit` deliveries for `request.duration`, longest due first. Candidates are READY
-    /// deliveries that are due, and LEASED deliveries whose lease has expired. The token of a lease is larger than all
-    /// earlier tokens of the delivery.
+    /// Leases up to `request.limit` deliveries for `request.duration`. Candidates are READY deliveries that are due,
+    /// and LEASED deliveries whose lease has expired, unless they are [paused](super::InboxAdmin::pause). The token of
+    /// a lease is larger than all earlier tokens of the delivery.
+    ///
+    /// Tenants share the leases, so that the backlog of one does not delay the deliveries of another:
+    ///
+    /// - The candidates of one tenant are leased longest due first.
+    /// - The rank of a candidate is the number of `request.held` deliveries of its tenant plus the number of candidates
+    ///   of its tenant that come before it. A smaller rank is leased first.
+    /// - Among candidates of equal rank, the order of the tenants is drawn at random for each call. So a tenant gets
+    ///   its turn even if each call leases one delivery.
     ///
     /// Attempts:
     ///
@@ -88,6 +113,9 @@ pub trait InboxStore: Send + Sync + 'static {
     ///   because every worker that took it crashed. [`LeaseBatch::dead_lettered`] reports it. A READY delivery is
     ///   leased after any number of attempts.
     /// - A delivery whose previous lease expired is [marked](Leased::after_expired_lease).
+    ///
+    /// Each leased delivery has its [age](Leased::with_age). A delivery whose reason is [`EXPIRED`](super::EXPIRED) is
+    /// [marked](Leased::after_expiry): it was a dead letter, and was retried although it had expired.
     ///
     /// Ordering:
     ///
@@ -110,14 +138,15 @@ pub trait InboxStore: Send + Sync + 'static {
     fn lease(&self, request: &LeaseRequest<'_>) -> impl Future<Output = Result<LeaseBatch, StoreError>> + Send;
 
     /// Counts the attempts of these leases, whose handlers are about to start. Sets the delivery's number of attempts
-    /// to [`Lease::attempt`], unless it is higher already.
+    /// to [`Lease::attempt`], unless it is higher already. Opens the [record](#records-of-attempts) of the attempt,
+    /// with the name of the `worker`.
     ///
     /// Returns one value for each lease, in the same order: `false`, and no change, if the delivery is no longer LEASED
     /// with this token.
     ///
     /// After an error, any of the attempts may have been counted. Repeating the call is harmless. The counts must
     /// survive a crash of the calling process, but may be lost if the store's machine fails.
-    fn start(&self, leases: &[Lease]) -> impl Future<Output = Result<Vec<bool>, StoreError>> + Send;
+    fn start(&self, leases: &[Lease], worker: &str) -> impl Future<Output = Result<Vec<bool>, StoreError>> + Send;
 
     /// Extends these leases to `duration` from now, even if they have expired. Returns one value for each lease, in the
     /// same order: `false`, and no change, if the delivery is no longer LEASED with this token.
@@ -137,9 +166,10 @@ pub trait InboxStore: Send + Sync + 'static {
     ///   settlement makes a dead letter READY again, the delivery returns to its old place among the deliveries that
     ///   share its ordering keys.
     /// - A failure or a release [leaves](Settlement::leaves_dead) a delivery that is DEAD for another reason, as after
-    ///   an operator has [dead-lettered](super::InboxAdmin::dead_letter) it. The outcome is `Settled`. A success counts.
-    /// - A DONE delivery stays unchanged, so repeating a settlement, as after a lost response, is harmless. Callers pass
-    ///   each lease once.
+    ///   an operator has [dead-lettered](super::InboxAdmin::dead_letter) it. The outcome is `Settled`. A success
+    ///   counts.
+    /// - A DONE delivery stays unchanged, so repeating a settlement, as after a lost response, is harmless. Callers
+    ///   pass each lease once.
     ///
     /// After an error, any of the settlements may have been recorded.
     fn settle(
@@ -153,7 +183,9 @@ pub trait InboxStore: Send + Sync + 'static {
     /// Counts the deliveries in each state.
     fn counts(&self) -> impl Future<Output = Result<Counts, StoreError>> + Send;
 
-    /// Deletes up to `limit` DONE deliveries whose time to be kept is over. Returns the number of deleted deliveries.
+    /// Deletes up to `limit` DONE deliveries whose time to be kept is over. If the [history](Settlement::Done) of such
+    /// a delivery is kept for longer, deletes the body alone. Returns the number of deliveries that it deleted or whose
+    /// body it deleted.
     fn purge_done(&self, limit: u32) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
     /// Counts the deliveries in all states, but no further than `limit`. Counting all of them may be expensive.
@@ -191,13 +223,15 @@ pub struct LeaseRequest<'a> {
     pub max_attempts: u32,
     /// The leases whose handlers this process is still running.
     pub held: &'a [Lease],
+    /// The name of the worker, for the [records of attempts](InboxStore#records-of-attempts).
+    pub worker: &'a str,
 }
 
 /// The outcome of [`InboxStore::lease`].
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct LeaseBatch {
-    /// The deliveries to handle, longest due first.
+    /// The deliveries to handle, in the order in which they were chosen: see [`InboxStore::lease`].
     pub leased: Vec<Leased>,
     /// The deliveries that this call dead-lettered: their lease expired on the last attempt, or they cannot be read.
     pub dead_lettered: Vec<DeadLettered>,
@@ -223,7 +257,7 @@ pub struct DeadLettered {
     pub attempts: u32,
     /// The [head](NewDelivery::head), if it can be read.
     pub head: Option<String>,
-    /// The reason: [`LEASE_EXPIRED`], or the part of the delivery that cannot be read.
+    /// The reason: [`LEASE_EXPIRED`](super::LEASE_EXPIRED), or the part of the delivery that cannot be read.
     pub reason: String,
 }
 
@@ -235,60 +269,6 @@ pub struct Unreadable {
     pub id: DeliveryId,
     /// The cause.
     pub error: StoreError,
-}
-
-/// The reason of a delivery that was dead-lettered because its lease expired on the last attempt.
-pub const LEASE_EXPIRED: &str = "the lease expired on the last attempt: its worker died, or lost the store";
-
-/// The outcome of an attempt, which determines the next state of the delivery.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(clippy::exhaustive_enums, reason = "a store that does not know an outcome could not record it")]
-pub enum Settlement {
-    /// The delivery was handled. It is kept as DONE for `keep`, or deleted with its body if `keep` is zero.
-    Done {
-        /// The time to keep the delivery.
-        keep: Duration,
-    },
-    /// The attempt failed. The delivery is READY again and due after `delay`.
-    Reschedule {
-        /// The time until the next attempt.
-        delay: Duration,
-        /// The reason why the attempt failed.
-        reason: String,
-        /// Whether the delivery loses its ordering keys, so that it no longer blocks later deliveries.
-        unordered: bool,
-    },
-    /// No further attempt is made. The delivery is DEAD.
-    DeadLetter {
-        /// The reason.
-        reason: String,
-    },
-    /// The attempt does not count, as when a worker stops. The delivery has as many attempts as before this one, and is
-    /// READY and due now. Changes nothing if the delivery is READY already.
-    Release,
-}
-
-impl Settlement {
-    /// Returns whether this settlement leaves a delivery that is DEAD for `reason` as it is.
-    ///
-    /// A failure or a release does, unless the reason is [`LEASE_EXPIRED`]. For any other reason, the delivery must not be
-    /// handled again.
-    pub fn leaves_dead(&self, reason: Option<&str>) -> bool {
-        matches!(self, Self::Reschedule { .. } | Self::Release) && reason != Some(LEASE_EXPIRED)
-    }
-}
-
-/// The result of recording a [`Settlement`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(clippy::exhaustive_enums, reason = "a worker must handle each")]
-pub enum SettleOutcome {
-    /// The settlement is recorded.
-    Settled,
-    /// The delivery is no longer in the inbox. An earlier call whose response was lost has settled it, the handler has
-    /// finished it in its own transaction, or an operator has forgotten it.
-    Gone,
-    /// Another worker has leased the delivery since, or klikit has sent it again. Nothing was changed.
-    Superseded,
 }
 
 /// The outcome of [`InboxStore::accept`].
@@ -327,7 +307,7 @@ object_safe_trait! {
         plain fn prefetch() -> usize;
         fn accept(&'a self, delivery: &'a NewDelivery, retention: Duration) -> Acceptance;
         fn lease(&'a self, request: &'a LeaseRequest<'a>) -> LeaseBatch;
-        fn start(&'a self, leases: &'a [Lease]) -> Vec<bool>;
+        fn start(&'a self, leases: &'a [Lease], worker: &'a str) -> Vec<bool>;
         fn extend(&'a self, leases: &'a [Lease], duration: Duration) -> Vec<bool>;
         fn settle(&'a self, settlements: &'a [(Lease, Settlement)]) -> Vec<SettleOutcome>;
         fn backlog(&'a self, limit: u64) -> u64;

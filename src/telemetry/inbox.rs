@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 
 use super::{
     LogContext, LogLimits, counts,
-    log::{INBOX, STORE, error, info, source_of, warn},
+    log::{AUDIT, INBOX, STORE, error, info, source_of, warn},
     span,
 };
 use crate::{
@@ -39,7 +39,7 @@ pub(crate) fn worker_starts(counts: &Counts, lease: Duration) {
 
 /// Registers the counters of a worker.
 pub(crate) fn start_worker_counters() {
-    counts::start_worker_counters(&["done", "retry", "dead", "released", LOST]);
+    counts::start_worker_counters(&["done", "retry", "dead", "expired", "released", LOST]);
 }
 
 /// Counts an attempt whose settlement was recorded.
@@ -48,6 +48,7 @@ pub(crate) fn attempt_settled(settlement: &Settlement) {
         Settlement::Done { .. } => "done",
         Settlement::Reschedule { .. } => "retry",
         Settlement::DeadLetter { .. } => "dead",
+        Settlement::Expire => "expired",
         Settlement::Release => "released",
     });
 }
@@ -212,6 +213,25 @@ pub(crate) fn dead_lettered(
     counts::dead_letter(tenant);
 }
 
+/// Logs and counts a delivery that was dead-lettered because it was too old to be handled.
+pub(crate) fn expired(
+    LogContext { event_id, tenant }: LogContext<'_>,
+    delivery_id: DeliveryId,
+    event_type: &str,
+    age: Duration,
+) {
+    let (delivery_id, event_type) = (delivery_id.get(), Escaped(event_type));
+    warn!(target: INBOX, event_id, tenant, delivery_id, %event_type, ?age, "dead-lettered a delivery that has expired");
+    counts::expired(tenant);
+    counts::dead_letter(tenant);
+}
+
+/// Logs an action of an operator.
+pub(crate) fn operator_acted(operator: &str, action: &str, filter: &str, deliveries: u64) {
+    let operator = Escaped(operator);
+    info!(target: AUDIT, %operator, action, filter, deliveries, "operator acted on deliveries");
+}
+
 /// Logs that the handler has no route for a stored delivery.
 pub(crate) fn misrouted(status: StatusCode, method: &Method, path: &str, delivery_id: DeliveryId) {
     let (delivery_id, path) = (delivery_id.get(), Escaped(path));
@@ -220,13 +240,13 @@ pub(crate) fn misrouted(status: StatusCode, method: &Method, path: &str, deliver
     );
 }
 
-/// Logs that the lease of a running handler could not be extended. [`outcome_lost`] or [`outcome_of_gone`] follows if
+/// Logs that a lease could not be extended. [`outcome_lost`] or [`outcome_of_gone`] follows if
 /// the outcome of the handler is lost.
 pub(crate) fn lease_lost(delivery_id: DeliveryId) {
     let delivery_id = delivery_id.get();
     info!(target: INBOX, delivery_id,
-        "cannot extend the lease of a running handler: another worker has leased or dead-lettered the delivery, or the handler \
-         itself has completed it"
+        "cannot extend a lease: another worker has leased or dead-lettered the delivery, an operator has paused or deleted it, or the \
+         handler itself has completed it"
     );
 }
 
@@ -238,10 +258,10 @@ pub(crate) fn handler_stuck(delivery_id: DeliveryId) {
     );
 }
 
-/// Logs that a leased delivery was skipped because another worker leased it first.
+/// Logs that a leased delivery was skipped because its lease was lost before its handler started.
 pub(crate) fn not_started(LogContext { event_id, tenant }: LogContext<'_>, delivery_id: DeliveryId) {
     let delivery_id = delivery_id.get();
-    info!(target: INBOX, event_id, tenant, delivery_id, "lost the lease before the handler started: another worker has the delivery");
+    info!(target: INBOX, event_id, tenant, delivery_id, "lost the lease before the handler started: another worker has leased the delivery, or an operator has paused, dead-lettered or deleted it");
 }
 
 /// Logs that a delivery was leased whose previous lease had expired.

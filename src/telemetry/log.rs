@@ -13,6 +13,7 @@ use crate::error_chain::ErrorChain;
 pub(super) const VERIFY: &str = "tower_klikit::verify";
 pub(super) const DEDUPE: &str = "tower_klikit::dedupe";
 pub(super) const INBOX: &str = "tower_klikit::inbox";
+pub(super) const AUDIT: &str = "tower_klikit::inbox::audit";
 pub(super) const STORE: &str = "tower_klikit::store";
 
 #[cfg(feature = "tracing")]

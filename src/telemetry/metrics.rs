@@ -1,8 +1,8 @@
 //! Names, labels and descriptions of all metrics.
 //!
 //! The crate reports metrics through the facade crate `metrics`, so any recorder for that crate works. Install the
-//! recorder first, then call [`describe`]. The example `examples/metrics.rs` exports them to Prometheus, and prints what
-//! Prometheus scrapes: `cargo run --example metrics`.
+//! recorder first, then call [`describe`]. The example `examples/metrics.rs` exports them to Prometheus, and prints
+//! what Prometheus scrapes: `cargo run --example metrics`.
 //!
 //! | name | kind | labels | description |
 //! |---|---|---|---|
@@ -16,8 +16,9 @@
 //! | [`klikit_conflicts_total`](CONFLICTS) | counter | `tenant` | deliveries whose event id came with another body before |
 //! | [`klikit_replays_total`](REPLAYS) | counter | `tenant` | deliveries that were rejected because their body came with too many event ids |
 //! | [`klikit_handler_seconds`](HANDLER) | histogram | `caller` | the time that the handler took until it returned, panicked or timed out: `caller` is `worker` for an inbox's worker, and `dedupe` for the dedupe layer. For a handler directly behind the verify layer, see `klikit_ack_seconds` |
-//! | [`klikit_inbox_attempts_total`](ATTEMPTS) | counter | `outcome` | attempts of the workers that have ended: `done`; `retry`, if the delivery was rescheduled; `dead`, if it was dead-lettered; `released`, if the worker stopped first; or `lost`, if another worker took the lease. Attempts that ended with their process are not counted |
+//! | [`klikit_inbox_attempts_total`](ATTEMPTS) | counter | `outcome` | attempts of the workers that have ended: `done`; `retry`, if the delivery was rescheduled; `dead`, if it was dead-lettered; `expired`, if it was [too old](crate::inbox::Worker::expire_after); `released`, if the worker stopped first; or `lost`, if another worker took the lease. Attempts that ended with their process are not counted |
 //! | [`klikit_inbox_dead_letters_total`](DEAD_LETTERS) | counter | `tenant` | deliveries that the inbox has dead-lettered |
+//! | [`klikit_inbox_expired_total`](EXPIRED) | counter | `tenant` | deliveries that a worker has dead-lettered because they were [too old](crate::inbox::Worker::expire_after) to be handled; they count as dead letters too |
 //! | [`klikit_inbox_leases_lost_total`](LEASES_LOST) | counter | | leases that another worker took while the handler was running |
 //! | [`klikit_inbox_dead_letters_expired_total`](DEAD_LETTERS_EXPIRED) | counter | | dead letters that a worker has deleted because of their [age](crate::inbox::Inbox::keep_dead_letters) |
 //! | [`klikit_inbox_deliveries`](INBOX) | gauge | `state` | deliveries of the inbox in each state: `ready`, `leased`, `dead`, or `done` and kept |
@@ -56,6 +57,8 @@
 //! sum by (tenant) (rate(klikit_replays_total[5m])) > 0
 //! # There are dead letters to look at.
 //! max(klikit_inbox_deliveries{state="dead"}) > 0
+//! # Orders are too old to be handled when a worker gets to them.
+//! sum by (tenant) (increase(klikit_inbox_expired_total[15m])) > 0
 //! # More than a tenth of the attempts fail.
 //! sum(rate(klikit_inbox_attempts_total{outcome=~"retry|dead"}[15m]))
 //!   / (sum(rate(klikit_inbox_attempts_total{outcome=~"done|retry|dead"}[15m])) > 0) > 0.1
@@ -129,6 +132,9 @@ pub const ATTEMPTS: &str = "klikit_inbox_attempts_total";
 /// Deliveries that the inbox has dead-lettered.
 pub const DEAD_LETTERS: &str = "klikit_inbox_dead_letters_total";
 
+/// Deliveries that workers have dead-lettered because they were too old to be handled.
+pub const EXPIRED: &str = "klikit_inbox_expired_total";
+
 /// Dead letters that workers have deleted because of their age.
 pub const DEAD_LETTERS_EXPIRED: &str = "klikit_inbox_dead_letters_expired_total";
 
@@ -165,6 +171,7 @@ pub fn describe() {
     describe_histogram!(HANDLER, Unit::Seconds, "Time that the handler took, by its caller");
     describe_counter!(ATTEMPTS, "Attempts of the inbox's workers, by outcome");
     describe_counter!(DEAD_LETTERS, "Deliveries that the inbox has dead-lettered");
+    describe_counter!(EXPIRED, "Deliveries dead-lettered because they were too old to be handled");
     describe_counter!(DEAD_LETTERS_EXPIRED, "Dead letters that workers have deleted because of their age");
     describe_counter!(LEASES_LOST, "Leases that another worker took while the handler was running");
     describe_gauge!(INBOX, "Deliveries of the inbox, by state");
@@ -187,7 +194,9 @@ pub(super) fn start_counters(keyring: &Keyring, mismatch: &'static str) {
             counter!(name, "tenant" => label(tenant)).increment(0);
         }
         #[cfg(feature = "inbox")]
-        counter!(DEAD_LETTERS, "tenant" => label(tenant)).increment(0);
+        for name in [DEAD_LETTERS, EXPIRED] {
+            counter!(name, "tenant" => label(tenant)).increment(0);
+        }
     }
     gauge!(BUFFERED).increment(0);
 }
@@ -272,6 +281,11 @@ pub(super) fn attempt_ended(outcome: &'static str) {
 #[cfg(feature = "inbox")]
 pub(super) fn dead_letter(tenant: Option<&str>) {
     counter!(DEAD_LETTERS, "tenant" => tenant.unwrap_or_default().to_owned()).increment(1);
+}
+
+#[cfg(feature = "inbox")]
+pub(super) fn expired(tenant: Option<&str>) {
+    counter!(EXPIRED, "tenant" => tenant.unwrap_or_default().to_owned()).increment(1);
 }
 
 #[cfg(feature = "inbox")]

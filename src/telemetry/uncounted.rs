@@ -40,6 +40,8 @@ pub(super) fn attempt_ended(_outcome: &'static str) {}
 
 pub(super) fn dead_letter(_tenant: Option<&str>) {}
 
+pub(super) fn expired(_tenant: Option<&str>) {}
+
 pub(super) fn lease_lost() {}
 
 pub(super) fn stored_ratio(_ratio: f64) {}

@@ -344,8 +344,14 @@ async fn copy_whose_worker_crashed_does_not_block() {
     }
     // Another worker leases the copy and crashes.
     let lease = Duration::from_secs(30);
-    let request =
-        tower_klikit::inbox::LeaseRequest { limit: 2, free_handlers: 2, duration: lease, max_attempts: 9, held: &[] };
+    let request = tower_klikit::inbox::LeaseRequest {
+        limit: 2,
+        free_handlers: 2,
+        duration: lease,
+        max_attempts: 9,
+        held: &[],
+        worker: "test",
+    };
     assert_eq!(tower_klikit::inbox::InboxStore::lease(&store, &request).await.unwrap().leased.len(), 1);
 
     // A new inbox stands for another node.

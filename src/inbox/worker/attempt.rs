@@ -22,6 +22,7 @@ use tower_service::Service;
 use super::{
     HandlerError,
     backoff::Backoff,
+    expiry::Expired,
     misrouted::Misrouted,
     outcome::Outcome,
     running::{Blockers, DeliveryRegistration},
@@ -97,6 +98,8 @@ pub(super) struct Job {
     pub(super) registration: DeliveryRegistration,
     /// The running deliveries that block this one.
     pub(super) blocked: Blockers,
+    /// The time at which the store's response came.
+    pub(super) leased_at: Instant,
 }
 
 /// The outcome of calling the handler.
@@ -113,6 +116,21 @@ enum HandlerOutcome {
     Stopped,
     /// Another worker leased the delivery before the handler started.
     Lost,
+    /// The delivery was too old before the handler started.
+    Expired,
+}
+
+/// Whether a handler may start.
+enum Start {
+    Started,
+    Lost,
+    Expired,
+}
+
+/// The time at which a delivery expires.
+struct ExpiryTime {
+    at: Instant,
+    delivery: Expired,
 }
 
 /// Handles a delivery and reports the outcome.
@@ -121,14 +139,19 @@ where
     S: Service<Request<VerifiedBody>, Response = Response<ResBody>>,
     S::Error: Into<HandlerError>,
 {
-    let Job { leased, registration, blocked } = job;
-    let Leased { lease, head, body, after_expired_lease, ordering_keys, .. } = leased;
+    let Job { leased, registration, blocked, leased_at } = job;
+    let Leased { lease, head, body, after_expired_lease, ordering_keys, age, after_expiry, .. } = leased;
     let head = StoredHead::from_text(&head).ok();
+    let expiry = head.as_ref().filter(|_| !after_expiry).and_then(|head| {
+        let limit = shared.settings.expiries.limit(head.event_type.as_deref())?;
+        let at = leased_at.checked_add(limit.saturating_sub(age))?;
+        Some(ExpiryTime { at, delivery: Expired::new(lease.id(), head, age) })
+    });
     let loses_order = !ordering_keys.is_empty() && head.as_ref().is_some_and(StoredHead::may_be_replay);
     let event_id = head.as_ref().and_then(StoredHead::event_id);
     let tenant = head.as_ref().map(|head| head.tenant.clone());
     let context = LogContext::new(event_id.as_ref(), tenant.as_deref());
-    let task = AttemptTask { shared: &shared, lease, registration: &registration, loses_order, context };
+    let task = AttemptTask { shared: &shared, lease, registration: &registration, loses_order, context, expiry };
 
     let attempt = async {
         if after_expired_lease {
@@ -136,9 +159,9 @@ where
         }
         let settlement = match head.and_then(|head| Some((head.request(body)?, head.conflict))) {
             // Written by a newer version, perhaps: retry, so that a node running that version can handle it.
-            None => Some(task.fail("its head cannot be read".into())),
+            None => Some(task.fail("its head cannot be read".into(), None)),
             // The previous attempt failed. Reschedule the delivery, which removes its ordering keys.
-            Some(_) if after_expired_lease && loses_order => Some(task.fail("its lease expired".into())),
+            Some(_) if after_expired_lease && loses_order => Some(task.fail("its lease expired".into(), None)),
             Some((mut request, conflict)) => {
                 let max_attempts = shared.settings.max_attempts;
                 request.extensions_mut().insert(Attempt { lease, max_attempts, conflict });
@@ -163,6 +186,8 @@ struct AttemptTask<'a> {
     /// Whether the delivery loses its ordering keys once an attempt has failed.
     loses_order: bool,
     context: LogContext<'a>,
+    /// `None` if the delivery does not expire.
+    expiry: Option<ExpiryTime>,
 }
 
 impl AttemptTask<'_> {
@@ -192,8 +217,9 @@ impl AttemptTask<'_> {
         // The stop is polled first, so that no handler starts after it.
         match select(pin!(reached(stop.clone(), StopStage::Draining)), pin!(ready)).await {
             Either::Left(_) => return HandlerOutcome::Stopped,
-            Either::Right((false, _)) => return HandlerOutcome::Lost,
-            Either::Right((true, _)) => {}
+            Either::Right((Start::Lost, _)) => return HandlerOutcome::Lost,
+            Either::Right((Start::Expired, _)) => return HandlerOutcome::Expired,
+            Either::Right((Start::Started, _)) => {}
         }
         // The delivery may have been leased again while this attempt waited.
         if let Some(attempt) = request.extensions_mut().get_mut::<Attempt>() {
@@ -210,25 +236,28 @@ impl AttemptTask<'_> {
     }
 
     /// Counts the attempt in the store before the handler starts, so that it counts even if the handler crashes the
-    /// process. Returns whether the handler may start.
-    async fn start(&self) -> bool {
+    /// process.
+    async fn start(&self) -> Start {
         let WorkerContext { config, settings, .. } = self.shared;
         loop {
             if !self.still_has_lease().await {
-                return false;
+                return Start::Lost;
+            }
+            if self.expiry.as_ref().is_some_and(|expiry| expiry.at <= Instant::now()) {
+                return Start::Expired;
             }
             if self.registration.is_counted() {
                 break;
             }
             let lease = self.registration.lease();
-            match store_call(CALL_DEADLINE, config.store.start(&[lease])).await {
+            match store_call(CALL_DEADLINE, config.store.start(&[lease], &settings.name)).await {
                 Ok(started) if started.first() == Some(&true) => {
                     self.registration.counted();
                     break;
                 }
                 // This attempt has taken over a newer lease meanwhile: try again.
                 Ok(_) if self.registration.lease() != lease => {}
-                Ok(_) => return false,
+                Ok(_) => return Start::Lost,
                 Err(error) => {
                     telemetry::store_failed("start", self.context, &error);
                     sleep(MAX_PAUSE).await;
@@ -236,7 +265,7 @@ impl AttemptTask<'_> {
             }
         }
         self.registration.started(settings.handler_deadline.saturating_add(settings.lease));
-        true
+        Start::Started
     }
 
     /// Returns whether this process still holds the lease. On a blocked thread, a job may wait until its lease has
@@ -298,9 +327,10 @@ impl AttemptTask<'_> {
     fn settlement(&self, outcome: HandlerOutcome) -> Option<Settlement> {
         Some(match outcome {
             HandlerOutcome::Responded { status, reason } => self.settle_status(status, reason),
-            HandlerOutcome::Failed(reason) => self.fail(reason),
-            HandlerOutcome::Panicked => self.fail("the handler panicked".into()),
-            HandlerOutcome::TimedOut => self.fail("the handler timed out".into()),
+            HandlerOutcome::Failed(reason) => self.fail(reason, None),
+            HandlerOutcome::Panicked => self.fail("the handler panicked".into(), None),
+            HandlerOutcome::TimedOut => self.fail("the handler timed out".into(), None),
+            HandlerOutcome::Expired => Settlement::Expire,
             HandlerOutcome::Stopped => Settlement::Release,
             HandlerOutcome::Lost => return None,
         })
@@ -308,25 +338,27 @@ impl AttemptTask<'_> {
 
     fn settle_status(&self, status: StatusCode, reason: Option<FailureReason>) -> Settlement {
         let reason = || reason.map_or_else(|| status.to_string(), |reason| reason.as_str().to_owned());
+        let InboxConfig { keep_bodies: keep, keep_history: history, .. } = *self.shared.config;
+        let code = Some(status.as_u16());
         // User code: it may panic.
         match catch_unwind(AssertUnwindSafe(|| (self.shared.settings.outcome)(status))) {
-            Ok(Outcome::Done) => Settlement::Done { keep: self.shared.config.keep_bodies },
-            Ok(Outcome::Retry) => self.fail(reason()),
-            Ok(Outcome::Dead) => Settlement::DeadLetter { reason: reason() },
-            Err(_) => self.fail(format!("the function that judges outcomes panicked on {status}")),
+            Ok(Outcome::Done) => Settlement::Done { keep, history, status: code },
+            Ok(Outcome::Retry) => self.fail(reason(), code),
+            Ok(Outcome::Dead) => Settlement::DeadLetter { reason: reason(), status: code },
+            Err(_) => self.fail(format!("the function that judges outcomes panicked on {status}"), code),
         }
     }
 
-    fn fail(&self, reason: String) -> Settlement {
+    fn fail(&self, reason: String, status: Option<u16>) -> Settlement {
         // Use the latest lease: an operator may have retried the delivery, and then this attempt has taken over a new
         // lease.
         let attempt = self.registration.lease().attempt();
         if attempt >= self.shared.settings.max_attempts {
-            return Settlement::DeadLetter { reason };
+            return Settlement::DeadLetter { reason, status };
         }
         let delay = random_pause(self.shared.settings.backoff, attempt);
         telemetry::attempt_failed(self.context, self.id(), attempt, delay, &reason);
-        Settlement::Reschedule { delay, reason, unordered: self.loses_order }
+        Settlement::Reschedule { delay, reason, unordered: self.loses_order, status }
     }
 
     /// Returns a random pause before an attempt at a delivery whose last lease expired.
@@ -336,6 +368,14 @@ impl AttemptTask<'_> {
     fn stagger(&self) -> Duration {
         let Settings { backoff: Backoff { first, last }, lease, .. } = self.shared.settings;
         random_pause(Backoff { first, last: last.min(lease) }, self.lease.attempt().saturating_sub(1))
+    }
+
+    fn report_expired(&self) {
+        if let Some(ExpiryTime { delivery, .. }) = &self.expiry {
+            telemetry::expired(self.context, delivery.id, &delivery.event_type, delivery.age);
+            // User code: it may panic, which ends only this attempt, and the outcome is recorded already.
+            self.shared.settings.expiries.report(delivery);
+        }
     }
 
     /// Reports the outcome until the store has recorded it, or until another worker holds the delivery.
@@ -353,8 +393,12 @@ impl AttemptTask<'_> {
             {
                 Ok(Some(SettleOutcome::Settled)) => {
                     telemetry::attempt_settled(&settlement);
-                    if let Settlement::DeadLetter { reason } = &settlement {
-                        telemetry::dead_lettered(self.context, self.id(), lease.attempt(), reason);
+                    match &settlement {
+                        Settlement::DeadLetter { reason, .. } => {
+                            telemetry::dead_lettered(self.context, self.id(), lease.attempt(), reason);
+                        }
+                        Settlement::Expire => self.report_expired(),
+                        _ => {}
                     }
                     return;
                 }

@@ -2,8 +2,10 @@
 
 mod attempt;
 mod backoff;
+mod expiry;
 mod extension;
 mod misrouted;
+mod name;
 mod outcome;
 mod preflight;
 mod queue;
@@ -16,6 +18,6 @@ mod worker;
 use std::error::Error;
 
 pub(super) use self::running::RunningDeliveries;
-pub use self::{attempt::Attempt, outcome::Outcome, worker::Worker};
+pub use self::{attempt::Attempt, expiry::Expired, outcome::Outcome, worker::Worker};
 
 type HandlerError = Box<dyn Error + Send + Sync>;

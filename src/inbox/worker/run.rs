@@ -64,6 +64,7 @@ where
     ResBody: Send + 'static,
 {
     let mut shutdown = pin!(shutdown.map(drop));
+    let mut guard = config.vitals.starts();
     let (stop, stopping) = watch::channel(StopStage::Not);
     let worker = WorkerLoop {
         id: WorkerId::next(),
@@ -89,6 +90,7 @@ where
             break;
         }
     }
+    guard.drains();
     // From here on no handler starts, and no delivery is leased.
     stop.send_replace(StopStage::Draining);
     work.reap();
@@ -97,6 +99,7 @@ where
     worker.release_queue(&mut work);
     let deadline = worker.shared.settings.drain_deadline;
     let interrupted = drain(work, stop, deadline).await;
+    guard.end();
     telemetry::worker_stopped(interrupted, deadline);
 }
 
@@ -355,6 +358,7 @@ async fn lease(shared: Arc<WorkerContext>, worker: WorkerId, limit: u32, free_ha
         duration: settings.lease,
         max_attempts: settings.max_attempts,
         held: &held,
+        worker: &settings.name,
     };
     let deadline = settings.lease.min(LEASE_DEADLINE);
     let batch = store_call(deadline, config.store.lease(&request)).await.unwrap_or_else(|error| {
@@ -363,9 +367,10 @@ async fn lease(shared: Arc<WorkerContext>, worker: WorkerId, limit: u32, free_ha
     });
     report(&batch);
     let may_be_more = batch.leased.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
+    let leased_at = Instant::now();
     let jobs = batch.leased.into_iter().filter_map(|leased| {
         let (registration, blocked) = config.running.register(&leased, worker, asked)?;
-        Some(Job { leased, registration, blocked })
+        Some(Job { leased, registration, blocked, leased_at })
     });
     FetchedJobs { jobs: jobs.collect(), may_be_more }
 }

@@ -2,11 +2,12 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use http::StatusCode;
 
-use super::{backoff::Backoff, outcome::Outcome};
+use super::{backoff::Backoff, expiry::Expiries, name::default_name, outcome::Outcome};
 
 /// The settings of a worker.
 #[derive(Clone)]
 pub(super) struct Settings {
+    pub(super) name: Arc<str>,
     pub(super) concurrency: usize,
     /// The maximum number of prefetched deliveries. `None` for the store's default.
     pub(super) prefetch: Option<usize>,
@@ -19,11 +20,13 @@ pub(super) struct Settings {
     #[cfg(feature = "metrics")]
     pub(super) metrics_interval: Option<Duration>,
     pub(super) outcome: Arc<dyn Fn(StatusCode) -> Outcome + Send + Sync>,
+    pub(super) expiries: Expiries,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            name: default_name(),
             concurrency: 16,
             prefetch: None,
             lease: Duration::from_secs(30),
@@ -35,6 +38,7 @@ impl Default for Settings {
             #[cfg(feature = "metrics")]
             metrics_interval: Some(Duration::from_secs(15)),
             outcome: Arc::new(Outcome::of),
+            expiries: Expiries::default(),
         }
     }
 }
@@ -42,6 +46,7 @@ impl Default for Settings {
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
+            .field("name", &self.name)
             .field("concurrency", &self.concurrency)
             .field("prefetch", &self.prefetch)
             .field("lease", &self.lease)
@@ -50,6 +55,7 @@ impl fmt::Debug for Settings {
             .field("handler_deadline", &self.handler_deadline)
             .field("drain_deadline", &self.drain_deadline)
             .field("poll_interval", &self.poll_interval)
+            .field("expiries", &self.expiries)
             .finish_non_exhaustive()
     }
 }

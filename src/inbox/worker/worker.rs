@@ -3,7 +3,9 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 use http::{Request, Response, StatusCode};
 use tower_service::Service;
 
-use super::{HandlerError, backoff::Backoff, outcome::Outcome, run, settings::Settings};
+use super::{
+    HandlerError, backoff::Backoff, expiry::Expired, name::shortened, outcome::Outcome, run, settings::Settings,
+};
 use crate::{inbox::config::InboxConfig, verify::VerifiedBody};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -33,6 +35,13 @@ pub struct Worker<S> {
 impl<S> Worker<S> {
     pub(in crate::inbox) fn new(handler: S, config: Arc<InboxConfig>) -> Self {
         Self { handler, config, settings: Settings::default() }
+    }
+
+    /// Sets the name of the worker in the [records of attempts](crate::inbox::Entry::history), of which the first 100
+    /// characters count. Default: the name of the machine and the id of the process, such as `kitchen-1/4711`.
+    pub fn name(mut self, name: impl AsRef<str>) -> Self {
+        self.settings.name = shortened(name.as_ref());
+        self
     }
 
     /// Sets the maximum number of deliveries that are handled at the same time, at least 1. Default: 16.
@@ -137,12 +146,45 @@ impl<S> Worker<S> {
         self
     }
 
+    /// Sets the age after which deliveries with this event type are not handled, measured from their acceptance. Call
+    /// it once for each event type. Default: no delivery expires.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_klikit::inbox::Worker;
+    ///
+    /// fn configured<S>(worker: Worker<S>) -> Worker<S> {
+    ///     // An order that was placed an hour ago must not ring the kitchen now.
+    ///     worker.expire_after("klikit.order.created.v2", Duration::from_secs(30 * 60))
+    /// }
+    /// ```
+    ///
+    /// The worker checks the age right before the handler would start. It dead-letters an expired delivery with the
+    /// reason [`EXPIRED`](crate::inbox::EXPIRED), without calling the handler and without counting an attempt. It logs
+    /// a warning, calls [`on_expired`](Self::on_expired), and counts the delivery in `klikit_inbox_expired_total`.
+    ///
+    /// A running handler is not interrupted. A delivery that an operator [retries](crate::inbox::Operator::retry) after
+    /// it has expired does not expire again before its next attempt. One that klikit sends again keeps its time of
+    /// acceptance, and so stays expired. klikit does not sign the event type: somebody who replays a captured delivery
+    /// can choose a type that does not expire.
+    pub fn expire_after(mut self, event_type: impl Into<String>, age: Duration) -> Self {
+        self.settings.expiries.add(event_type.into(), age);
+        self
+    }
+
+    /// Sets a function to call with each [expired](Self::expire_after) delivery after it is dead-lettered, for example
+    /// to tell the branch. The function must not block. If it panics, the panic is ignored.
+    pub fn on_expired(mut self, hook: impl Fn(&Expired) + Send + Sync + 'static) -> Self {
+        self.settings.expiries.set_hook(hook);
+        self
+    }
+
     /// Handles deliveries until `shutdown` is ready, and then [drains](Self::drain_deadline): running handlers finish,
     /// and no more deliveries are leased.
     ///
-    /// The worker logs at level `info` when it starts, when it drains, and when it has stopped. The first line tells how
-    /// many deliveries are pending, leased and dead. After a crash, it also tells when the leases of the crashed worker
-    /// end at the latest, if that worker had the same [`lease`](Self::lease).
+    /// The worker logs at level `info` when it starts, when it drains, and when it has stopped. The first line tells
+    /// how many deliveries are pending, leased and dead. After a crash, it also tells when the leases of the crashed
+    /// worker end at the latest, if that worker had the same [`lease`](Self::lease).
     ///
     /// If the store is down, the worker waits until the store is back. If this future is dropped instead of being shut
     /// down, its deliveries are handled again once their leases have expired.

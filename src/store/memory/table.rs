@@ -58,10 +58,10 @@ impl Timestamp {
         self.wall.checked_sub(by_tick.saturating_sub(by_wall)).unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
-    /// Returns the time from this timestamp to `now`.
+    /// Returns the time from this timestamp to `now`, by tokio's clock, which is never set.
     #[cfg(feature = "inbox")]
     pub(super) fn age(self, now: Self) -> Duration {
-        now.wall.duration_since(self.time_of_day(now)).unwrap_or_default()
+        Duration::from_nanos(now.tick.0.saturating_sub(self.tick.0))
     }
 }
 

@@ -36,9 +36,11 @@
 //! | `klikit_schema` | the version of each part of the schema: `ledger` and `inbox` |
 //! | `klikit_ledger` | remembered deliveries |
 //! | `klikit_inbox` | the state and the labels of each delivery in the inbox |
-//! | `klikit_inbox_body` | the head and the body of each delivery |
+//! | `klikit_inbox_body` | the head, the body and the search terms of each delivery |
 //! | `klikit_inbox_key` | the queue of each ordering key: deliveries that are ready or leased |
-//! | `klikit_inbox_attempt` | reserved for the attempts to handle each delivery; empty in this release |
+//! | `klikit_inbox_attempt` | the attempts of stored deliveries that have ended |
+//! | `klikit_inbox_tenant` | the tenants that have had deliveries |
+//! | `klikit_inbox_pause` | the pauses that are in force |
 //! | `klikit_deliveries` | a view of the inbox for operators |
 //!
 //! - [`table_prefix`](PostgresStoreBuilder::table_prefix) replaces `klikit_`, and may name a schema.
@@ -87,18 +89,25 @@
 //!   takes two round trips, and a conflict takes a third one, which reads the stored body.
 //! - Leasing, counting attempts and settling take one round trip each. Calls that arrive together share it.
 //! - Workers lease up to 200 deliveries [ahead of need](tower_klikit::inbox::Worker::prefetch).
+//! - An attempt is recorded in the row of its delivery while it is open. A delivery that is handled at its first attempt and
+//!   not kept writes no other row for it.
+//! - A [search](tower_klikit::inbox::InboxAdmin::find) examines up to 5,000 deliveries for a page. If it uses an index, it
+//!   examines up to 1,000, and for an order all deliveries that contain it.
+//! - The deliveries of each tenant are searched by themselves when leasing. A tenant that was written by hand, or by a node
+//!   of a release without the table of tenants, is found within 30 seconds.
 //! - Operators read the view `klikit_deliveries`, and change deliveries with SQL: see the [queries].
 //! - Nodes that lease at the same time skip each other's deliveries, so that no node waits for another.
 //! - Deliveries with [ordering keys](tower_klikit::inbox::OrderBy) get their ids in the order of their commits, so
 //!   deliveries that share a key wait for each other's commit. A dead delivery that is retried takes its old place in the
 //!   queue, and is blocked while a later delivery of the queue is leased.
-//! - Nothing is leased while deliveries are [forgotten](tower_klikit::inbox::InboxAdmin::forget_accepted) or retried, or
-//!   while a dead delivery is revived because klikit has sent it again. Forgetting all deliveries of a window reads the
-//!   whole table, and nothing is leased until it is done.
+//! - Nothing is leased while deliveries are [forgotten](tower_klikit::inbox::InboxAdmin::forget_accepted), requeued or
+//!   [paused](tower_klikit::inbox::InboxAdmin::pause), or while a dead delivery is revived because klikit has sent it again.
+//!   Forgetting all deliveries of a window reads the whole table, and pausing reads all pending deliveries that the pause
+//!   may select. Nothing is leased until that is done.
 //! - [Counting](tower_klikit::inbox::InboxStore::counts) also reads the whole table, but blocks nothing.
 //! - If a connection breaks, calls that can be repeated are repeated once on another connection. So
-//!   [retrying](tower_klikit::inbox::InboxAdmin::retry) and forgetting may return `false` or 0 although they succeeded,
-//!   because the first response was lost. Leasing is not repeated: deliveries whose lease was lost with the response are
+//!   [requeuing](tower_klikit::inbox::InboxAdmin::requeue), deleting, forgetting, pausing and resuming may return 0 or `false`
+//!   although they succeeded, because the first response was lost. Leasing is not repeated: deliveries whose lease was lost with the response are
 //!   leased again once the lease has expired.
 //! - If the server rejects one settlement of many, or another transaction has locked a delivery, the others are still
 //!   recorded. The call then fails, and the caller repeats it.

@@ -1,4 +1,4 @@
-//! Ten SQL queries for operators.
+//! Twelve SQL queries for operators.
 //!
 //! They use the default table prefix, `klikit_`. Replace the example values, such as `'evt-1042'` and `17`.
 //!
@@ -12,8 +12,10 @@
 //!
 //! `TRUNCATE` runs no triggers, and `session_replication_role` can switch them off. A delivery that is removed without
 //! triggers blocks no others either, but leaves its rows in `klikit_inbox_key`. A delivery that is set to ready without
-//! triggers runs out of order. To empty the inbox, truncate `klikit_inbox`, `klikit_inbox_body` and `klikit_inbox_key`
-//! together.
+//! triggers runs out of order. To empty the inbox, truncate `klikit_inbox`, `klikit_inbox_body`, `klikit_inbox_key` and
+//! `klikit_inbox_attempt` together.
+//!
+//! A delivery that was inserted by hand, or moved to another tenant, is leased within 30 seconds, even if the tenant is new.
 //!
 //! # How many deliveries are in each state
 //!
@@ -41,6 +43,29 @@
 //! FROM klikit_deliveries
 //! WHERE event_id = 'evt-1042'
 //! ORDER BY id;
+//! ```
+//!
+//! # The deliveries that contain an order
+//!
+//! This query uses an index. The `branch` of a delivery has one too, with values such as `'branch:7'`.
+//!
+//! ```sql
+//! SELECT klikit_deliveries.*
+//! FROM klikit_deliveries
+//! JOIN klikit_inbox_body USING (id)
+//! WHERE orders @> ARRAY['order:42']
+//! ORDER BY id;
+//! ```
+//!
+//! # The attempts to handle a delivery
+//!
+//! The attempt that is open now is in the columns `started_at` and `worker` of `klikit_inbox`.
+//!
+//! ```sql
+//! SELECT attempt, worker, started_at, ended_at, status, reason
+//! FROM klikit_inbox_attempt
+//! WHERE id = 17
+//! ORDER BY started_at;
 //! ```
 //!
 //! # The deliveries of a tenant and an event type
@@ -134,6 +159,8 @@
 //! DELETE FROM klikit_ledger
 //! WHERE key = (SELECT key FROM klikit_inbox WHERE id = 17 AND state = 2);
 //! DELETE FROM klikit_inbox_body
+//! WHERE id = (SELECT id FROM klikit_inbox WHERE id = 17 AND state = 2);
+//! DELETE FROM klikit_inbox_attempt
 //! WHERE id = (SELECT id FROM klikit_inbox WHERE id = 17 AND state = 2);
 //! DELETE FROM klikit_inbox WHERE id = 17 AND state = 2;
 //! COMMIT;

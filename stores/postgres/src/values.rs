@@ -23,6 +23,12 @@ pub(crate) fn seconds(duration: Duration) -> f64 {
     duration.min(Duration::from_secs(100 * 365 * 24 * 60 * 60)).as_secs_f64()
 }
 
+/// Returns the duration of a number of seconds from the server. Returns zero for NULL, and for a negative number: the server's
+/// clock may be set back.
+pub(crate) fn elapsed(seconds: Option<f64>) -> Duration {
+    Duration::try_from_secs_f64(seconds.unwrap_or_default()).unwrap_or_default()
+}
+
 /// Returns the nearest time between the years 1970 and 9999, which both the driver and Postgres can represent.
 pub(crate) fn within_calendar(time: SystemTime) -> SystemTime {
     let last = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);

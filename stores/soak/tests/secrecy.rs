@@ -39,7 +39,7 @@ use tower_klikit::{
     dedupe::{KlikitDedupeLayer, Ledger},
     diagnose::{Diagnostician, SupportReport},
     header::{EVENT_ID, SIGNATURE},
-    inbox::{Inbox, InboxAdmin, InboxStore, OrderBy},
+    inbox::{Filter, Inbox, InboxAdmin, InboxStore, OrderBy},
     store::MemoryStore,
     testing::SignedDelivery,
 };
@@ -234,9 +234,9 @@ async fn use_inbox(output: &Output, store: impl InboxStore + InboxAdmin) {
     let dead = inbox.dead(None, 10).await.unwrap();
     assert_eq!(dead.len(), 2);
     output.debug(&dead);
-    output.debug(&inbox.show(dead[0].id).await.unwrap());
+    output.debug(&inbox.show_with_body(dead[0].id).await.unwrap());
     output.debug(&inbox.counts().await.unwrap());
-    inbox.retry_all().await.unwrap();
+    inbox.operator("ana").retry(Filter::new()).run().await.unwrap();
     let response = stack.oneshot(deliveries()[0].request::<Full<Bytes>>()).await.unwrap();
     assert_eq!(response.status(), 200);
 }

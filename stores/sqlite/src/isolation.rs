@@ -52,6 +52,8 @@ impl Failures {
     /// Records a failed step. If a nested step has failed in this attempt, only that one is recorded.
     fn record(&mut self, number: usize, fault: Fault) {
         if !self.has_new_failure {
+            // The steps nested in this one will not begin any more, so later steps get their numbers.
+            self.failed.retain(|(failed, _)| *failed < number);
             self.failed.push((number, fault));
             self.has_new_failure = true;
         }
@@ -136,6 +138,24 @@ mod tests {
             }
         }
         panic!("no attempt succeeded");
+    }
+
+    #[test]
+    fn step_may_fail_after_a_nested_one() {
+        let failures = RefCell::new(Failures::default());
+        let isolation = Isolation::Repeating(&failures);
+        let attempt = || {
+            let first = isolation.isolate(|| {
+                assert!(isolation.isolate(|| Err::<(), _>(damage()))?.is_err());
+                Err::<(), _>(damage())
+            })?;
+            Ok::<_, rusqlite::Error>((first.is_err(), isolation.isolate(|| Ok(17))?))
+        };
+        let mut attempts = Vec::new();
+        while failures.borrow_mut().begin() {
+            attempts.push(attempt().ok());
+        }
+        assert_eq!(attempts, [None, None, Some((true, Ok(17)))]);
     }
 
     #[test]

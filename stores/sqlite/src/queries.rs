@@ -13,15 +13,19 @@
 //! | `state` | `ready` (pending), `leased`, `dead`, or `done` while it is [kept](tower_klikit::inbox::Inbox::keep_bodies) |
 //! | `event_id`, `event_type` | the values of the request's headers. NULL if a header is missing |
 //! | `tenant` | the name of the keyring whose secret signed the request |
+//! | `branch` | the term of the branch in the body, such as `branch:7`. NULL if there is none |
+//! | `orders` | a JSON array of the terms of the orders in the body, such as `["order:42"]`. NULL if there are none |
 //! | `ordering_keys` | a JSON array such as `["order:42@default"]`. NULL if the delivery has no ordering keys |
 //! | `attempts` | how many attempts were started |
 //! | `due_at` | ready: next attempt; leased: end of the lease; done: end of the time that it is kept for; dead: NULL |
-//! | `accepted_at` | when the delivery was accepted. This and `due_at` are system times in UTC |
+//! | `accepted_at` | when the delivery was accepted. All times are system times in UTC |
+//! | `started_at`, `worker` | when and where the open attempt started. NULL if no attempt is open |
 //! | `reason` | why the last attempt failed |
-//! | `body_bytes` | the size of the body in bytes |
+//! | `body_bytes` | the size of the body in bytes. NULL if the history alone is kept |
 //!
 //! All names begin with the [table prefix](crate::SqliteStoreBuilder::table_prefix). The table `klikit_inbox_body`
-//! contains the body itself, which is customers' data.
+//! contains the body itself, which is customers' data. The table `klikit_inbox_attempt` contains the attempts that have
+//! ended, and `klikit_inbox_pause` the pauses.
 //!
 //! # Reading
 //!
@@ -51,6 +55,30 @@
 //! FROM klikit_deliveries
 //! WHERE event_id = 'evt-1'
 //! ORDER BY id;
+//! ```
+//!
+//! All deliveries of an order:
+//!
+//! ```sql
+//! SELECT id, state, event_id, accepted_at, attempts, due_at, reason
+//! FROM klikit_deliveries
+//! WHERE EXISTS (SELECT 1 FROM json_each(orders) WHERE value = 'order:42')
+//! ORDER BY id;
+//! ```
+//!
+//! The attempts of a delivery that have ended, oldest first:
+//!
+//! ```sql
+//! SELECT
+//!     attempt,
+//!     worker,
+//!     strftime('%Y-%m-%dT%H:%M:%SZ', started_at / 1000, 'unixepoch') AS started_at,
+//!     ended_at - started_at AS milliseconds,
+//!     status,
+//!     reason
+//! FROM klikit_inbox_attempt
+//! WHERE id = 1
+//! ORDER BY token;
 //! ```
 //!
 //! The latest deliveries of a tenant and an event type:
@@ -131,6 +159,8 @@
 //! DELETE FROM klikit_ledger
 //! WHERE key = (SELECT key FROM klikit_inbox WHERE id = 1 AND state = 2);
 //! DELETE FROM klikit_inbox_body
+//! WHERE id = (SELECT id FROM klikit_inbox WHERE id = 1 AND state = 2);
+//! DELETE FROM klikit_inbox_attempt
 //! WHERE id = (SELECT id FROM klikit_inbox WHERE id = 1 AND state = 2);
 //! DELETE FROM klikit_inbox
 //! WHERE id = 1 AND state = 2;

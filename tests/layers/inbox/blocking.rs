@@ -205,8 +205,14 @@ async fn lease_that_comes_back_is_taken_over() {
     let first = node(store.clone(), blocked.clone(), 3, log.clone());
     until("the handler has started", async || !blocked.started().is_empty()).await;
     // The other node crashes as soon as it has leased the delivery.
-    let request =
-        LeaseRequest { limit: 1, free_handlers: 1, duration: Duration::from_millis(10), max_attempts: 3, held: &[] };
+    let request = LeaseRequest {
+        limit: 1,
+        free_handlers: 1,
+        duration: Duration::from_millis(10),
+        max_attempts: 3,
+        held: &[],
+        worker: "test",
+    };
     let mut attempts = 0;
     until("the other node has leased the delivery", async || {
         let batch = store.lease(&request).await.unwrap();

@@ -9,8 +9,8 @@ use std::{
 use tower_klikit::{
     dedupe::{EventKey, StoreError},
     inbox::{
-        Acceptance, DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, Lease, LeaseBatch, LeaseRequest, Leased,
-        NewDelivery, OrderingKey, Page, SettleOutcome, Settlement,
+        Acceptance, ActivePause, DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, Lease, LeaseBatch, LeaseRequest,
+        Leased, LedgerRows, NewDelivery, OrderingKey, Page, Pause, SettleOutcome, Settlement, ShowBody,
     },
 };
 
@@ -111,7 +111,7 @@ impl InboxStore for FaultyInboxStore {
         async fn backlog(&self, limit: u64) -> u64;
         async fn purge_done(&self, limit: u32) -> u64;
         async fn purge_dead(&self, age: Duration, limit: u32) -> u64;
-        async fn start(&self, leases: &[Lease]) -> Vec<bool>;
+        async fn start(&self, leases: &[Lease], worker: &str) -> Vec<bool>;
     }
 
     async fn stored(&self, limit: u64) -> Result<u64, StoreError> {
@@ -168,10 +168,13 @@ impl InboxAdmin for FaultyInboxStore {
     forward! {
         async fn find(&self, filter: &Filter, after: Option<DeliveryId>, limit: u32) -> Page;
         async fn dead_letter(&self, ids: &[DeliveryId], states: &[DeliveryState], reason: &str) -> u64;
-        async fn forget_deliveries(&self, ids: &[DeliveryId], states: &[DeliveryState]) -> u64;
-        async fn show(&self, id: DeliveryId) -> Option<Entry>;
-        async fn retry(&self, id: DeliveryId) -> bool;
+        async fn delete(&self, ids: &[DeliveryId], states: &[DeliveryState], ledger: LedgerRows) -> u64;
+        async fn show(&self, id: DeliveryId, body: ShowBody) -> Option<Entry>;
+        async fn requeue(&self, ids: &[DeliveryId], states: &[DeliveryState]) -> u64;
         async fn forget_event(&self, event: &EventKey) -> u64;
         async fn forget_accepted(&self, window: Range<SystemTime>) -> u64;
+        async fn pause(&self, pause: &Pause, operator: &str) -> u64;
+        async fn resume(&self, pause: &Pause) -> bool;
+        async fn pauses(&self) -> Vec<ActivePause>;
     }
 }

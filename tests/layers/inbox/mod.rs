@@ -4,17 +4,23 @@
 use tower_klikit_test_support::log;
 
 mod accepting;
+mod acting;
 mod blocking;
 mod draining;
+mod expiring;
 mod faults;
 mod faulty_store;
+mod finding;
+mod health;
 mod limits;
 mod operating;
 mod ordering;
+mod pausing;
 mod prefetching;
 mod reasons;
 mod requests;
 mod rewritten;
+mod sharing;
 mod working;
 
 use std::{
@@ -38,7 +44,7 @@ use tokio::{
 use tower::{Layer, Service, ServiceExt};
 use tower_klikit::{
     EventId, Keyring, KlikitVerify, KlikitVerifyLayer, VerifiedBody, WebhookSecret,
-    inbox::{Acceptor, Attempt, Counts, Inbox, InboxStore, LEASE_EXPIRED, OrderBy, Outcome, Worker},
+    inbox::{Acceptor, Attempt, Counts, Inbox, InboxStore, LEASE_EXPIRED, Operator, OrderBy, Outcome, Worker},
     store::MemoryStore,
     testing::SignedDelivery,
 };
@@ -140,8 +146,18 @@ fn stack(inbox: &Inbox) -> InboxStack {
     KlikitVerifyLayer::new(SECRET).allow_missing_event_id().layer(inbox.acceptor())
 }
 
+/// Returns a stack for the deliveries of this tenant.
+fn stack_for(inbox: &Inbox, tenant: &str) -> InboxStack {
+    let keyring = Keyring::new(tenant, "1", WebhookSecret::new(SECRET).unwrap());
+    KlikitVerifyLayer::with_keyring(keyring).layer(inbox.acceptor())
+}
+
 fn inbox() -> Inbox {
     Inbox::new(MemoryStore::new())
+}
+
+fn operator(inbox: &Inbox) -> Operator {
+    inbox.operator("ana")
 }
 
 fn delivery() -> SignedDelivery {

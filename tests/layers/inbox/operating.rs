@@ -51,7 +51,7 @@ async fn dead_letters_are_listed_and_shown() {
     assert_eq!(ids, ["evt-0", "evt-1", "evt-2", "evt-3", "evt-4"]);
     assert!(first.iter().all(|entry| entry.body.is_none()));
 
-    let shown = inbox.show(first[1].id).await.unwrap().unwrap();
+    let shown = inbox.show_with_body(first[1].id).await.unwrap().unwrap();
     assert_eq!(shown.body.as_ref(), Some(numbered(1).body()));
     assert_eq!((shown.state, shown.attempts), (DeliveryState::Dead, 1));
     assert_eq!((shown.tenant(), shown.event_type()), (Some("default"), Some("klikit.order.created.v2")));
@@ -63,9 +63,9 @@ async fn dead_letters_are_listed_and_shown() {
 async fn dead_letter_is_retried_by_hand() {
     let (inbox, handler, worker) = with_dead(2).await;
     let dead = inbox.dead(None, 10).await.unwrap();
-    assert!(inbox.retry(dead[1].id).await.unwrap());
+    assert_eq!(operator(&inbox).retry(dead[1].id).run().await.unwrap(), 1);
     until_counts(&inbox, "one is handled", |counts| counts.dead == 1 && counts.backlog() == 0).await;
-    assert!(!inbox.retry(dead[1].id).await.unwrap(), "the delivery is no longer dead");
+    assert_eq!(operator(&inbox).retry(dead[1].id).run().await.unwrap(), 0, "the delivery is no longer dead");
     worker.stop().await;
     assert_eq!(handler.begun()[2..], ["evt-1"]);
     assert_eq!(handler.attempts()[2..], [1]);
@@ -79,7 +79,7 @@ async fn retry_does_not_wait_for_the_poll() {
     sleep(seconds(1)).await;
     let dead = inbox.dead(None, 1).await.unwrap();
     let retried = Instant::now();
-    assert!(inbox.retry(dead[0].id).await.unwrap());
+    assert_eq!(operator(&inbox).retry(dead[0].id).run().await.unwrap(), 1);
     until_empty(&inbox).await;
     assert!(retried.elapsed() < seconds(100));
     worker.stop().await;
@@ -88,7 +88,7 @@ async fn retry_does_not_wait_for_the_poll() {
 #[tokio::test(start_paused = true)]
 async fn all_dead_letters_are_retried_by_hand() {
     let (inbox, handler, worker) = with_dead(600).await;
-    assert_eq!(inbox.retry_all().await.unwrap(), 600);
+    assert_eq!(operator(&inbox).retry(Filter::new()).run().await.unwrap(), 600);
     until_empty(&inbox).await;
     worker.stop().await;
     assert_eq!(inbox.counts().await.unwrap(), Counts::default());
@@ -114,12 +114,12 @@ async fn pending_copies_are_dead_lettered() {
     let ids = with_copies(&inbox).await;
     let copies = Filter::new().body(numbered(2).body());
     // No state is named, or none that is pending.
-    assert_eq!(inbox.dead_letter_matching(&copies, "a replay").await.unwrap(), 0);
+    assert_eq!(operator(&inbox).dead_letter(copies.clone(), "a replay").run().await.unwrap(), 0);
     let finished = copies.clone().states([DeliveryState::Dead, DeliveryState::Done]);
-    assert_eq!(inbox.dead_letter_matching(&finished, "a replay").await.unwrap(), 0);
+    assert_eq!(operator(&inbox).dead_letter(finished.clone(), "a replay").run().await.unwrap(), 0);
     assert_eq!(inbox.counts().await.unwrap().ready, 5);
     let pending = copies.clone().states([DeliveryState::Ready, DeliveryState::Dead]);
-    assert_eq!(inbox.dead_letter_matching(&pending, "a replay").await.unwrap(), 3);
+    assert_eq!(operator(&inbox).dead_letter(pending.clone(), "a replay").run().await.unwrap(), 3);
     let dead = inbox.dead(None, 10).await.unwrap();
     let found: Vec<_> = dead.iter().map(|entry| (entry.event_id().unwrap(), entry.reason.as_deref())).collect();
     assert_eq!(found, ids.each_ref().map(|id| (&**id, Some("a replay"))));
@@ -135,12 +135,12 @@ async fn pending_deliveries_are_forgotten_if_named() {
     let inbox = inbox();
     with_copies(&inbox).await;
     let stack = stack(&inbox);
-    assert_eq!(inbox.forget_matching(&Filter::new()).await.unwrap(), 0);
+    assert_eq!(operator(&inbox).forget(Filter::new()).run().await.unwrap(), 0);
     let all_but_ready = [DeliveryState::Leased, DeliveryState::Dead, DeliveryState::Done];
-    assert_eq!(inbox.forget_matching(&Filter::new().states(all_but_ready)).await.unwrap(), 0);
+    assert_eq!(operator(&inbox).forget(Filter::new().states(all_but_ready)).run().await.unwrap(), 0);
     assert_duplicate(&stack, &numbered(2).event_id("copy-1")).await;
     let copies = Filter::new().body(numbered(2).body()).states([DeliveryState::Ready]);
-    assert_eq!(inbox.forget_matching(&copies).await.unwrap(), 3);
+    assert_eq!(operator(&inbox).forget(copies).run().await.unwrap(), 3);
     assert_eq!(inbox.counts().await.unwrap().ready, 2);
     assert_received(&stack, &numbered(2).event_id("copy-1")).await;
     assert_duplicate(&stack, &numbered(0)).await;
@@ -152,8 +152,8 @@ async fn many_dead_letters_are_forgotten_by_filter() {
     worker.stop().await;
     let stack = stack(&inbox);
     assert_received(&stack, &numbered(600)).await;
-    assert_eq!(inbox.forget_matching(&Filter::new().tenant("other")).await.unwrap(), 0);
-    assert_eq!(inbox.forget_matching(&Filter::new().tenant("default")).await.unwrap(), 600);
+    assert_eq!(operator(&inbox).forget(Filter::new().tenant("other")).run().await.unwrap(), 0);
+    assert_eq!(operator(&inbox).forget(Filter::new().tenant("default")).run().await.unwrap(), 600);
     let counts = inbox.counts().await.unwrap();
     assert_eq!((counts.ready, counts.dead), (1, 0));
 }
@@ -172,7 +172,7 @@ async fn dead_lettering_by_hand_wakes_the_worker() {
     sleep(seconds(1)).await;
     assert_eq!(handler.begun(), ["evt-0"]);
     let blocking = Filter::new().states([DeliveryState::Ready]).event_id("evt-0");
-    assert_eq!(inbox.dead_letter_matching(&blocking, "it blocks the others").await.unwrap(), 1);
+    assert_eq!(operator(&inbox).dead_letter(blocking.clone(), "it blocks the others").run().await.unwrap(), 1);
     sleep(seconds(1)).await;
     assert_eq!(handler.begun(), ["evt-0", "evt-1"]);
     worker.stop().await;
@@ -198,9 +198,9 @@ async fn forgotten_delivery_is_handled_again() {
     let worker = RunningWorker::start(inbox.worker(handler.clone()));
     assert_received(&stack, &delivery()).await;
     until_empty(&inbox).await;
-    assert_eq!(inbox.forget("other", "evt-1").await.unwrap(), 0);
+    assert_eq!(operator(&inbox).forget_event("other", "evt-1").await.unwrap(), 0);
     assert_duplicate(&stack, &delivery()).await;
-    assert_eq!(inbox.forget("default", "evt-1").await.unwrap(), 1);
+    assert_eq!(operator(&inbox).forget_event("default", "evt-1").await.unwrap(), 1);
     assert_received(&stack, &delivery()).await;
     until_empty(&inbox).await;
     worker.stop().await;
@@ -212,9 +212,9 @@ async fn pending_delivery_is_not_forgotten() {
     let inbox = inbox();
     let stack = stack(&inbox);
     assert_received(&stack, &delivery()).await;
-    assert_eq!(inbox.forget("default", "evt-1").await.unwrap(), 0);
+    assert_eq!(operator(&inbox).forget_event("default", "evt-1").await.unwrap(), 0);
     let all = SystemTime::UNIX_EPOCH..SystemTime::now() + seconds(3600);
-    assert_eq!(inbox.forget_accepted(all).await.unwrap(), 0);
+    assert_eq!(operator(&inbox).forget_accepted(all).await.unwrap(), 0);
     assert_duplicate(&stack, &delivery()).await;
     assert_eq!(inbox.counts().await.unwrap().ready, 1);
 }
@@ -223,9 +223,9 @@ async fn pending_delivery_is_not_forgotten() {
 async fn window_is_forgotten() {
     let (inbox, _, worker) = with_dead(3).await;
     let long_ago = SystemTime::UNIX_EPOCH..SystemTime::now() - seconds(3600);
-    assert_eq!(inbox.forget_accepted(long_ago).await.unwrap(), 0);
+    assert_eq!(operator(&inbox).forget_accepted(long_ago).await.unwrap(), 0);
     let today = SystemTime::now() - seconds(3600)..SystemTime::now() + seconds(3600);
-    assert_eq!(inbox.forget_accepted(today).await.unwrap(), 3);
+    assert_eq!(operator(&inbox).forget_accepted(today).await.unwrap(), 3);
     worker.stop().await;
     assert_eq!(inbox.counts().await.unwrap(), Counts::default());
     assert_received(&stack(&inbox), &numbered(0)).await;
@@ -238,8 +238,8 @@ async fn delivery_identified_by_body_is_forgotten_by_body() {
     let worker = RunningWorker::start(inbox.worker(ScriptedHandler::new(Reaction::Answers(200))));
     assert_received(&stack, &delivery()).await;
     until_empty(&inbox).await;
-    assert_eq!(inbox.forget("default", "evt-1").await.unwrap(), 0);
-    assert_eq!(inbox.forget_body("default", BODY).await.unwrap(), 1);
+    assert_eq!(operator(&inbox).forget_event("default", "evt-1").await.unwrap(), 0);
+    assert_eq!(operator(&inbox).forget_body("default", BODY).await.unwrap(), 1);
     assert_received(&stack, &delivery()).await;
     worker.stop().await;
 }
@@ -250,7 +250,6 @@ async fn bodies_are_kept_and_then_purged() {
     let worker = RunningWorker::start(inbox.worker(ScriptedHandler::new(Reaction::Answers(200))));
     assert_received(&stack(&inbox), &delivery()).await;
     until_counts(&inbox, "the delivery is done", |counts| counts.done == 1).await;
-    assert_eq!(inbox.purge(10).await.unwrap(), 0);
     sleep(seconds(900)).await;
     assert_eq!(inbox.counts().await.unwrap().done, 1);
     // The worker purges automatically.
@@ -268,9 +267,9 @@ async fn kept_deliveries_are_purged_by_hand() {
     }
     until_counts(&inbox, "all deliveries are done", |counts| counts.done == 5).await;
     worker.stop().await;
-    sleep(seconds(1001)).await;
-    assert_eq!(inbox.purge(3).await.unwrap(), 3);
-    assert_eq!(inbox.purge(3).await.unwrap(), 2);
+    assert_eq!(operator(&inbox).purge(Filter::new().event_id("evt-1")).run().await.unwrap(), 1);
+    assert_eq!(operator(&inbox).purge(Filter::new()).run().await.unwrap(), 4);
+    assert_duplicate(&stack(&inbox), &numbered(1)).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -290,7 +289,7 @@ async fn workers_purge_any_number() {
 async fn debug_output_has_no_body() {
     let (inbox, _, worker) = with_dead(1).await;
     let dead = inbox.dead(None, 1).await.unwrap();
-    let shown = inbox.show(dead[0].id).await.unwrap().unwrap();
+    let shown = inbox.show_with_body(dead[0].id).await.unwrap().unwrap();
     let request = delivery().request_with(|_| ());
     let text = format!("{shown:?} {shown:#?} {inbox:?} {:?} {request:?}", inbox.acceptor());
     assert!(text.contains("evt-0") && !text.contains("brand_id"), "{text}");
@@ -305,7 +304,8 @@ async fn debug_output_of_store_types_has_no_body() {
     let claim = Claim::new(key, key, BodyDigest::of(BODY.as_bytes()), key);
     let new = NewDelivery::new(claim, r#"{"event_id":"evt-0"}"#, BODY);
     store.accept(&new, seconds(60)).await.unwrap();
-    let request = LeaseRequest { limit: 1, free_handlers: 1, duration: seconds(30), max_attempts: 25, held: &[] };
+    let request =
+        LeaseRequest { limit: 1, free_handlers: 1, duration: seconds(30), max_attempts: 25, held: &[], worker: "test" };
     let leased = store.lease(&request).await.unwrap().leased;
     assert_eq!(leased.len(), 1);
     let text = format!("{new:?} {new:#?} {leased:?} {leased:#?}");

@@ -180,7 +180,7 @@ async fn later_leased_delivery_blocks_retried_one() {
     until_counts(&inbox, "one delivery is dead and one is leased", |counts| counts.dead == 1 && counts.leased == 1)
         .await;
     let dead = inbox.dead(None, 1).await.unwrap();
-    assert!(inbox.retry(dead[0].id).await.unwrap());
+    assert_eq!(operator(&inbox).retry(dead[0].id).run().await.unwrap(), 1);
     sleep(seconds(200)).await;
     assert_eq!(handler.begun(), event_ids(&[0, 1]));
     until_empty(&inbox).await;

@@ -10,7 +10,9 @@ use http::Response;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_klikit::{
     VerifiedBody,
-    inbox::{Attempt, DeliveryState, Filter, Inbox, InboxStore, LEASE_EXPIRED, LeaseRequest, Settlement},
+    inbox::{
+        Attempt, DeliveryId, DeliveryState, Filter, Inbox, InboxStore, LEASE_EXPIRED, LeaseRequest, Pause, Settlement,
+    },
     store::MemoryStore,
 };
 
@@ -72,7 +74,7 @@ fn start_after_crash_is_logged_with_leases() {
             assert_eq!(stack.clone().oneshot(request).await.unwrap().status(), 200);
         }
         let first = Filter::new().states([DeliveryState::Ready]).event_id("evt-1");
-        assert_eq!(inbox.dead_letter_matching(&first, "a test").await.unwrap(), 1);
+        assert_eq!(inbox.operator("ana").dead_letter(first, "a test").run().await.unwrap(), 1);
         let hanging =
             service_fn(async |_: Request<VerifiedBody>| pending::<Result<Response<String>, Infallible>>().await);
         let crashing = inbox.worker(hanging).concurrency(2).lease(lease).run_until(pending::<()>());
@@ -123,7 +125,8 @@ fn lease_lost_under_its_handler_is_a_warning() {
                 let attempt = request.extensions().get::<Attempt>().unwrap();
                 store.settle(&[(*attempt.lease(), Settlement::Release)]).await.unwrap();
                 let duration = Duration::from_secs(600);
-                let request = LeaseRequest { limit: 1, free_handlers: 1, duration, max_attempts: 25, held: &[] };
+                let request =
+                    LeaseRequest { limit: 1, free_handlers: 1, duration, max_attempts: 25, held: &[], worker: "test" };
                 assert_eq!(store.lease(&request).await.unwrap().leased.len(), 1);
                 tokio::time::sleep(Duration::from_secs(30)).await;
                 Ok::<_, Infallible>(Response::new(String::new()))
@@ -131,7 +134,7 @@ fn lease_lost_under_its_handler_is_a_warning() {
         });
         inbox.worker(losing).run_until(tokio::time::sleep(Duration::from_secs(60))).await;
     });
-    assert!(fields(&log, "INFO", "cannot extend the lease of a running handler").contains("delivery_id=1"), "{log}");
+    assert!(fields(&log, "INFO", "cannot extend a lease").contains("delivery_id=1"), "{log}");
     let lost = fields(&log, "WARN", "lost the lease while the handler was running");
     assert!(lost.contains(EVT_7_FIELDS) && lost.contains("delivery_id=1"), "{log}");
 }
@@ -172,4 +175,103 @@ fn acceptor_as_the_handler_is_an_error_in_the_log() {
         inbox.worker(inbox.acceptor()).run_until(tokio::time::sleep(Duration::from_millis(10))).await;
     });
     assert!(log.contains("ERROR") && log.contains("give the worker your handler"), "{log}");
+}
+
+/// Returns an inbox with the delivery `evt-7`, which is pending.
+async fn inbox_with_evt_7() -> Inbox {
+    let inbox = Inbox::new(MemoryStore::new()).keep_bodies(Duration::from_secs(1000));
+    KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor()).oneshot(evt_7()).await.unwrap();
+    inbox
+}
+
+#[test]
+fn each_action_of_an_operator_is_logged() {
+    let log = log_of_task(async {
+        let inbox = inbox_with_evt_7().await;
+        let ana = inbox.operator("ana");
+        let id = DeliveryId::new(1);
+        let pause = Pause::everything().tenant("default");
+        ana.pause(&pause).await.unwrap();
+        ana.resume(&pause).await.unwrap();
+        assert_eq!(ana.dead_letter(id, "a test").preview().await.unwrap(), 1);
+        assert_eq!(ana.dead_letter(id, "a test").run().await.unwrap(), 1);
+        assert_eq!(ana.retry(Filter::new().event_id("evt-7")).rate(10).run().await.unwrap(), 1);
+        let worker = inbox.worker(crate::support::Handler::default());
+        worker.run_until(tokio::time::sleep(Duration::from_secs(5))).await;
+        assert_eq!(ana.replay(id).run().await.unwrap(), 1);
+        assert_eq!(ana.purge(Filter::new()).run().await.unwrap(), 0);
+        assert_eq!(ana.erase(id).run().await.unwrap(), 1);
+        assert_eq!(ana.forget(Filter::new().order(42)).run().await.unwrap(), 0);
+        assert_eq!(ana.forget_event("default", "evt-7").await.unwrap(), 1);
+        assert_eq!(ana.forget_body("default", BODY).await.unwrap(), 0);
+        ana.forget_accepted(SystemTime::UNIX_EPOCH..SystemTime::UNIX_EPOCH).await.unwrap();
+    });
+    let audit: Vec<_> = log
+        .lines()
+        .filter_map(|line| {
+            line.split_once(" INFO tower_klikit::inbox::audit: operator acted on deliveries operator=ana ")
+        })
+        .map(|(_, fields)| fields)
+        .collect();
+    let expected = [
+        r#"action="pause" filter="tenant=default" deliveries=0"#,
+        r#"action="resume" filter="tenant=default" deliveries=0"#,
+        r#"action="dead_letter" filter="id=1 state=ready,leased" deliveries=1"#,
+        r#"action="retry" filter="state=dead event_id=evt-7" deliveries=1"#,
+        r#"action="replay" filter="id=1 state=done" deliveries=1"#,
+        r#"action="purge" filter="state=dead,done" deliveries=0"#,
+        r#"action="erase" filter="id=1 state=ready,leased,dead,done" deliveries=1"#,
+        r#"action="forget" filter="state=dead,done order=42" deliveries=0"#,
+        r#"action="forget" filter="tenant=default event_id=evt-7" deliveries=1"#,
+    ];
+    assert_eq!(audit[..9], expected, "{log}");
+    assert!(audit[9].starts_with(r#"action="forget" filter="tenant=default body="#), "{log}");
+    assert!(audit[10].starts_with(r#"action="forget" filter="accepted="#) && audit.len() == 11, "{log}");
+}
+
+/// An operator's name and a filter must not forge a log line.
+#[test]
+fn names_in_actions_are_escaped() {
+    let log = log_of_task(async {
+        let inbox = inbox_with_evt_7().await;
+        let filter = Filter::new().tenant("a\nb").order("c\u{202e}d").reason("e\nf");
+        inbox.operator("ana\nERROR forged").purge(filter).run().await.unwrap();
+    });
+    let [line] = log.lines().collect::<Vec<_>>()[..] else { panic!("{log}") };
+    for escaped in [r"operator=ana\nERROR forged", r"tenant=a\nb", r"order=c\u{202e}d"] {
+        let shown_twice_escaped = escaped.replace('\\', r"\\");
+        assert!(line.contains(escaped) || line.contains(&shown_twice_escaped), "{escaped}: {line}");
+    }
+}
+
+/// The future is dropped after the first of two deliveries was retried.
+#[test]
+fn dropped_action_is_logged_with_what_it_did() {
+    let log = log_of_task(async {
+        let inbox = inbox_with_evt_7().await;
+        let other = SignedDelivery::new(SECRET, "{}").event_id("evt-8").request::<Full<Bytes>>();
+        KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor()).oneshot(other).await.unwrap();
+        let ana = inbox.operator("ana");
+        let pending = Filter::new().states([DeliveryState::Ready]);
+        assert_eq!(ana.dead_letter(pending, "a test").run().await.unwrap(), 2);
+        let retry = ana.retry(Filter::new()).rate(1).run();
+        tokio::time::timeout(Duration::from_millis(500), retry).await.unwrap_err();
+    });
+    assert!(log.contains(r#"action="retry" filter="state=dead" deliveries=1"#), "{log}");
+}
+
+#[test]
+fn expired_delivery_warns() {
+    let log = log_of_task(async {
+        let inbox = Inbox::new(MemoryStore::new());
+        let request = SignedDelivery::new(SECRET, BODY).event_id("evt-7").event_type("klikit.order.created.v2");
+        KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor()).oneshot(request.request::<Full<Bytes>>()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        let worker = inbox.worker(crate::support::Handler::default());
+        let worker = worker.expire_after("klikit.order.created.v2", Duration::from_secs(60));
+        worker.run_until(tokio::time::sleep(Duration::from_secs(5))).await;
+    });
+    let expired = fields(&log, "WARN", "dead-lettered a delivery that has expired");
+    let fields = "delivery_id=1 event_type=klikit.order.created.v2 age=100";
+    assert!(expired.contains(EVT_7_FIELDS) && expired.contains(fields), "{log}");
 }

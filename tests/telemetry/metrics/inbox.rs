@@ -178,7 +178,8 @@ fn lost_lease_is_counted() {
                 let attempt = request.extensions().get::<Attempt>().unwrap();
                 store.settle(&[(*attempt.lease(), Settlement::Release)]).await.unwrap();
                 let duration = Duration::from_secs(600);
-                let request = LeaseRequest { limit: 1, free_handlers: 1, duration, max_attempts: 25, held: &[] };
+                let request =
+                    LeaseRequest { limit: 1, free_handlers: 1, duration, max_attempts: 25, held: &[], worker: "test" };
                 assert_eq!(store.lease(&request).await.unwrap().leased.len(), 1);
                 Ok::<_, BoxError>(Response::new(Full::<Bytes>::default()))
             }
@@ -233,7 +234,13 @@ fn attempt_of_a_handler_that_completes_is_done() {
         let completing = service_fn(move |request: Request<VerifiedBody>| {
             let (store, lease) = (store.clone(), *request.extensions().get::<Attempt>().unwrap().lease());
             async move {
-                store.settle(&[(lease, Settlement::Done { keep: Duration::ZERO })]).await.unwrap();
+                store
+                    .settle(&[(
+                        lease,
+                        Settlement::Done { keep: Duration::ZERO, history: Duration::ZERO, status: None },
+                    )])
+                    .await
+                    .unwrap();
                 Ok::<_, BoxError>(Response::new(Full::<Bytes>::default()))
             }
         });
@@ -267,4 +274,26 @@ fn handler_time_is_recorded_for_the_worker() {
     assert_eq!(counted(&handle, r#"klikit_handler_seconds_count{caller="worker"}"#), 3.0);
     // The layer in front of the acceptor records its own time only.
     assert_eq!(value(&handle, r#"klikit_ack_seconds_sum{status="200"}"#), Some(0.0));
+}
+
+#[test]
+fn expired_deliveries_are_counted() {
+    let handle = recorded(async |_| {
+        let inbox = Inbox::new(MemoryStore::new());
+        let delivery = SignedDelivery::new(SECRET, "{}").event_id("evt-1").event_type("klikit.order.created.v2");
+        let stack = KlikitVerifyLayer::new(SECRET).layer(inbox.acceptor());
+        stack.oneshot(delivery.request::<Full<Bytes>>()).await.unwrap();
+        sleep(Duration::from_secs(100)).await;
+        let worker = inbox.worker(crate::support::Handler::default());
+        let worker = worker.expire_after("klikit.order.created.v2", Duration::from_secs(60));
+        worker.run_until(sleep(Duration::from_secs(5))).await;
+    });
+    for counter in [
+        r#"klikit_inbox_expired_total{tenant="default"}"#,
+        r#"klikit_inbox_dead_letters_total{tenant="default"}"#,
+        r#"klikit_inbox_attempts_total{outcome="expired"}"#,
+    ] {
+        assert_eq!(counted(&handle, counter), 1.0, "{counter}");
+    }
+    assert_eq!(attempts(&handle), [0.0; 5]);
 }

@@ -20,6 +20,7 @@ fn every_metric_is_in_the_table() {
         metrics::HANDLER,
         metrics::ATTEMPTS,
         metrics::DEAD_LETTERS,
+        metrics::EXPIRED,
         metrics::DEAD_LETTERS_EXPIRED,
         metrics::LEASES_LOST,
         metrics::INBOX,

@@ -1,6 +1,10 @@
 //! [`InboxStore`] and [`InboxAdmin`] for the memory store.
 
+mod admin;
 mod deliveries;
+mod lease;
+mod row;
+mod settle;
 
 use std::{
     collections::BTreeSet,
@@ -17,8 +21,8 @@ use super::{
 use crate::{
     dedupe::{Claim, ClaimOutcome, ClaimTerms, EventKey, StoreError},
     inbox::{
-        Acceptance, Counts, DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, InboxStore, Lease, LeaseBatch,
-        LeaseRequest, NewDelivery, Page, SettleOutcome, Settlement,
+        Acceptance, ActivePause, Counts, DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, InboxStore, Lease,
+        LeaseBatch, LeaseRequest, LedgerRows, NewDelivery, Page, Pause, SettleOutcome, Settlement, ShowBody,
     },
 };
 
@@ -98,12 +102,13 @@ impl InboxStore for MemoryStore {
     }
 
     async fn lease(&self, request: &LeaseRequest<'_>) -> Result<LeaseBatch, StoreError> {
-        Ok(self.shared.state().deliveries.lease(self.shared.now(), request))
+        Ok(self.shared.state().deliveries.lease(self.shared.timestamp(), request))
     }
 
-    async fn start(&self, leases: &[Lease]) -> Result<Vec<bool>, StoreError> {
+    async fn start(&self, leases: &[Lease], worker: &str) -> Result<Vec<bool>, StoreError> {
         let mut state = self.shared.state();
-        Ok(leases.iter().map(|lease| state.deliveries.start(lease)).collect())
+        let now = self.shared.timestamp();
+        Ok(leases.iter().map(|lease| state.deliveries.start(lease, worker, now)).collect())
     }
 
     async fn extend(&self, leases: &[Lease], duration: Duration) -> Result<Vec<bool>, StoreError> {
@@ -114,7 +119,7 @@ impl InboxStore for MemoryStore {
 
     async fn settle(&self, settlements: &[(Lease, Settlement)]) -> Result<Vec<SettleOutcome>, StoreError> {
         let mut state = self.shared.state();
-        let now = self.shared.now();
+        let now = self.shared.timestamp();
         Ok(settlements.iter().map(|(lease, settlement)| state.deliveries.settle(lease, settlement, now)).collect())
     }
 
@@ -149,24 +154,31 @@ impl InboxAdmin for MemoryStore {
         Ok(self.shared.state().deliveries.find(filter, after, limit, self.shared.timestamp()))
     }
 
-    async fn show(&self, id: DeliveryId) -> Result<Option<Entry>, StoreError> {
-        Ok(self.shared.state().deliveries.show(id, self.shared.timestamp()))
+    async fn show(&self, id: DeliveryId, body: ShowBody) -> Result<Option<Entry>, StoreError> {
+        Ok(self.shared.state().deliveries.show(id, body, self.shared.timestamp()))
     }
 
-    async fn retry(&self, id: DeliveryId) -> Result<bool, StoreError> {
-        Ok(self.shared.state().deliveries.retry(id, self.shared.now()))
+    async fn requeue(&self, ids: &[DeliveryId], states: &[DeliveryState]) -> Result<u64, StoreError> {
+        Ok(self.shared.state().deliveries.requeue(ids, states, self.shared.now()))
     }
 
     async fn dead_letter(&self, ids: &[DeliveryId], states: &[DeliveryState], reason: &str) -> Result<u64, StoreError> {
         Ok(self.shared.state().deliveries.dead_letter_all(ids, states, reason))
     }
 
-    async fn forget_deliveries(&self, ids: &[DeliveryId], states: &[DeliveryState]) -> Result<u64, StoreError> {
+    async fn delete(
+        &self,
+        ids: &[DeliveryId],
+        states: &[DeliveryState],
+        ledger_rows: LedgerRows,
+    ) -> Result<u64, StoreError> {
         let mut state = self.shared.state();
         let StoreState { ledger, deliveries } = &mut *state;
-        let forgotten = deliveries.delete(ids, states);
-        forgotten.iter().for_each(|key| ledger.forget_key(key));
-        Ok(forgotten.len() as u64)
+        let deleted = deliveries.delete(ids, states);
+        if ledger_rows == LedgerRows::Delete {
+            deleted.iter().for_each(|key| ledger.forget_key(key));
+        }
+        Ok(deleted.len() as u64)
     }
 
     async fn forget_event(&self, event: &EventKey) -> Result<u64, StoreError> {
@@ -176,6 +188,18 @@ impl InboxAdmin for MemoryStore {
     async fn forget_accepted(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
         let now = self.shared.timestamp();
         Ok(self.forget_keys(|_, at| window.contains(&at.time_of_day(now))))
+    }
+
+    async fn pause(&self, pause: &Pause, operator: &str) -> Result<u64, StoreError> {
+        Ok(self.shared.state().deliveries.pause(pause, operator, self.shared.timestamp()))
+    }
+
+    async fn resume(&self, pause: &Pause) -> Result<bool, StoreError> {
+        Ok(self.shared.state().deliveries.resume(pause))
+    }
+
+    async fn pauses(&self) -> Result<Vec<ActivePause>, StoreError> {
+        Ok(self.shared.state().deliveries.pauses(self.shared.timestamp()))
     }
 }
 

@@ -173,7 +173,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<
 
         let [lease] = self.lease_as(&AHEAD, [&new], "the delivery is due").await;
         self.start(&lease).await;
-        self.settle(&lease, Settlement::DeadLetter { reason: "failed".into() }).await;
+        self.settle(&lease, Settlement::DeadLetter { reason: "failed".into(), status: None }).await;
         self.retry(lease.id()).await;
         for _ in 0..2 {
             self.settle(&lease, Settlement::Release).await;

@@ -69,11 +69,12 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<
     /// Reschedules and then dead-letters a delivery for this reason. Returns the reason that the store shows after each.
     async fn reasons(&self, new: &NewDelivery, reason: &str) -> [Option<String>; 2] {
         let lease = self.begin(new).await;
-        self.settle(&lease, Settlement::Reschedule { delay: Duration::ZERO, reason: reason.into(), unordered: false })
-            .await;
+        let reschedule =
+            Settlement::Reschedule { delay: Duration::ZERO, reason: reason.into(), unordered: false, status: None };
+        self.settle(&lease, reschedule).await;
         let ready = self.show(lease.id(), new, DeliveryState::Ready, 1, "the delivery was rescheduled").await;
         let lease = self.lease_one(new, "the delivery was rescheduled without a delay").await;
-        self.settle(&lease, Settlement::DeadLetter { reason: reason.into() }).await;
+        self.settle(&lease, Settlement::DeadLetter { reason: reason.into(), status: None }).await;
         let dead = self.show(lease.id(), new, DeliveryState::Dead, 2, "the delivery was dead-lettered").await;
         [ready.reason, dead.reason]
     }

@@ -12,15 +12,15 @@ use super::{
     tested::{AHEAD, ALL, HOUR, KEEP, LEASE, MARGIN, TestedInbox, dead_letter, done, reschedule},
 };
 
-const READY: DeliveryState = DeliveryState::Ready;
-const LEASED: DeliveryState = DeliveryState::Leased;
-const DEAD: DeliveryState = DeliveryState::Dead;
-const DONE: DeliveryState = DeliveryState::Done;
-const EVERY_STATE: [DeliveryState; 4] = [READY, LEASED, DEAD, DONE];
+pub(super) const READY: DeliveryState = DeliveryState::Ready;
+pub(super) const LEASED: DeliveryState = DeliveryState::Leased;
+pub(super) const DEAD: DeliveryState = DeliveryState::Dead;
+pub(super) const DONE: DeliveryState = DeliveryState::Done;
+pub(super) const EVERY_STATE: [DeliveryState; 4] = [READY, LEASED, DEAD, DONE];
 
 impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<'_, S, A> {
     /// Makes a delivery in each state, in the order of [`EVERY_STATE`], and returns their leases.
-    async fn one_in_each_state(&self) -> [Lease; 4] {
+    pub(super) async fn one_in_each_state(&self) -> [Lease; 4] {
         let [ready, leased, dead, kept] = ["ready", "leased", "dead", "done"].map(|id| delivery("warung", id, id));
         let ready_lease = self.begin(&ready).await;
         self.settle(&ready_lease, reschedule(KEEP)).await;
@@ -31,7 +31,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<
         [ready_lease, leased_lease, dead_lease, kept_lease]
     }
 
-    async fn finds(&self, filter: &Filter, expected: &[DeliveryId], why: &str) {
+    pub(super) async fn finds(&self, filter: &Filter, expected: &[DeliveryId], why: &str) {
         let found: Vec<_> = self.select(filter, None, ALL).await.iter().map(|entry| entry.id).collect();
         self.same("find", &found, &expected.to_vec(), &format!("{filter:?}: {why}"));
     }
@@ -102,7 +102,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<
     }
 
     /// Reads pages of this size, each from the position that the previous page returned.
-    async fn finds_in_pages(&self, filter: &Filter, size: usize, expected: &[DeliveryId]) {
+    pub(super) async fn finds_in_pages(&self, filter: &Filter, size: usize, expected: &[DeliveryId]) {
         let (mut found, mut after) = (Vec::new(), None);
         loop {
             let page = self.answer("find", self.store.find(filter, after, u32::try_from(size).unwrap_or(ALL)).await);

@@ -16,7 +16,9 @@
 mod accept;
 mod admin;
 mod ahead;
+mod attempts;
 mod contents;
+mod expire;
 mod extend;
 #[cfg(test)]
 mod faulty;
@@ -25,6 +27,7 @@ mod fixtures;
 mod forget;
 mod forget_window;
 mod held;
+mod history;
 mod known_body;
 mod late_settle;
 mod lease;
@@ -33,9 +36,13 @@ mod limits;
 mod lost_lease;
 mod model;
 mod ordering;
+mod pauses;
 mod races;
+mod requeue;
 mod revive;
+mod search;
 mod settle;
+mod sharing;
 mod start;
 mod state;
 mod steps;
@@ -206,6 +213,58 @@ pub async fn check<S: InboxStore + InboxAdmin + Ledger>(
         release_leaves_a_dead_letter_by_hand,
         forgets_only_the_states_named,
         forgotten_pending_delivery_is_deleted,
+        each_outcome_is_recorded,
+        records_have_times,
+        attempt_opens_when_it_starts,
+        untaken_attempt_leaves_no_record,
+        lost_attempt_is_recorded,
+        lost_attempt_has_a_number,
+        late_outcome_replaces_its_record,
+        failure_of_a_dead_letter_is_recorded,
+        taken_over_attempt_continues,
+        records_survive_retries,
+        records_are_deleted_with_the_delivery,
+        shows_the_last_records,
+        repeated_settlement_adds_no_record,
+        history_is_kept_without_the_body,
+        body_is_purged_before_the_history,
+        body_may_outlast_the_history,
+        overdue_history_is_purged_with_its_body,
+        evicts_deliveries_without_bodies,
+        delivery_without_body_is_known,
+        expired_delivery_is_dead,
+        expired_delivery_blocks_nothing,
+        expiry_leaves_a_dead_letter_by_hand,
+        leased_delivery_has_its_age,
+        marks_deliveries_retried_after_expiry,
+        finds_by_id,
+        finds_by_order_and_branch,
+        revived_delivery_has_new_terms,
+        finds_by_event_type,
+        finds_by_reason,
+        finds_by_attempts,
+        finds_by_age,
+        entries_describe_the_delivery,
+        shows_the_body_only_if_asked,
+        finds_each_part_in_pages,
+        requeues_only_the_states_named,
+        requeues_many_at_once,
+        requeued_delivery_keeps_the_rest,
+        deleted_delivery_stays_known,
+        deleted_delivery_frees_its_queue,
+        pauses_select_by_tenant_and_type,
+        paused_delivery_stays_pending,
+        paused_delivery_is_not_dead_lettered,
+        pause_releases_what_has_not_started,
+        pause_releases_expired_leases,
+        only_the_equal_pause_is_lifted,
+        lists_pauses_in_order,
+        held_lease_of_a_paused_one_is_extended,
+        tenants_share_the_leases,
+        prefetching_shares_the_leases,
+        every_tenant_gets_its_turn,
+        held_deliveries_count_in_the_rank,
+        tenant_is_served_longest_due_first,
         one_of_many_copies_is_accepted,
         each_delivery_is_leased_once,
         ordered_deliveries_are_leased_one_at_a_time,

@@ -17,7 +17,7 @@ use tower_klikit::{
 
 use super::{
     delivery,
-    tested::{AHEAD, HOUR, KEEP, REQUEST, RETENTION, TestedInbox, dead_letter, done, reschedule},
+    tested::{AHEAD, HOUR, KEEP, REQUEST, RETENTION, TestedInbox, WORKER, dead_letter, done, reschedule},
     worklog::{RIVALS, Worklog},
 };
 
@@ -219,11 +219,11 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<
     }
 
     pub(super) async fn concurrent_starts_count_once(&self) {
-        let start = |store: Arc<S>, lease: Lease| async move { store.start(&[lease]).await };
+        let start = |store: Arc<S>, lease: Lease| async move { store.start(&[lease], WORKER).await };
         let end = |store: Arc<S>, (lease, settlement): (Lease, Option<Settlement>)| async move {
             match settlement {
                 Some(settlement) => store.settle(&[(lease, settlement)]).await.map(drop),
-                None => store.start(&[lease]).await.map(drop),
+                None => store.start(&[lease], WORKER).await.map(drop),
             }
         };
         for round in 0..ROUNDS {

@@ -195,14 +195,14 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<
         let missing = Lease::new(DeliveryId::new(f.id().get() + 1), f.token(), 1);
         let reason = |reason: &str| reason.to_owned();
         let settlements = [
-            (d, Settlement::DeadLetter { reason: reason("d failed") }),
+            (d, Settlement::DeadLetter { reason: reason("d failed"), status: None }),
             (lost, done(KEEP)),
-            (b, Settlement::Reschedule { delay: HOUR, reason: reason("b failed"), unordered: false }),
+            (b, Settlement::Reschedule { delay: HOUR, reason: reason("b failed"), unordered: false, status: None }),
             (missing, dead_letter()),
             (f, Settlement::Release),
             (c, done(Duration::ZERO)),
             (e, done(KEEP)),
-            (a, Settlement::Reschedule { delay: KEEP, reason: reason("a failed"), unordered: false }),
+            (a, Settlement::Reschedule { delay: KEEP, reason: reason("a failed"), unordered: false, status: None }),
         ];
         let settled = self.answer("settle", self.store.settle(&settlements).await);
         let expected = {

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use proptest::{
     collection::vec,
+    option,
     prelude::*,
     sample::{select, subsequence},
 };
 use tower_klikit::{
     dedupe::{BodyDigest, Claim, ClaimTerms},
-    inbox::{DeliveryState, NewDelivery, Settlement},
+    inbox::{DeliveryState, Filter, LedgerRows, NewDelivery, Pause, SearchTerm, Settlement},
 };
 
 use super::fixtures::{conflict, delivery};
@@ -17,6 +18,11 @@ use crate::ledger;
 
 /// The keys of two tenants' events, one of which has two conflicts.
 pub(crate) const KEYS: usize = 5;
+const TENANTS: [&str; 2] = ["warung", "kedai"];
+const EVENT_TYPES: [&str; 2] = ["order.created", "order.updated"];
+/// More than the largest number of an order.
+const ORDERS: usize = 4;
+pub(crate) const WORKERS: [&str; 2] = ["kitchen", "counter"];
 const ORDERING_KEYS: [&[&str]; 4] = [&[], &["a"], &["b"], &["a", "b"]];
 /// The last body is not UTF-8.
 pub(crate) const BODIES: [&[u8]; 3] = [b"body", b"other body", b"a third body \xff"];
@@ -45,9 +51,11 @@ pub(crate) enum InboxStep {
         duration: Duration,
         max_attempts: u32,
         held: Vec<Which>,
+        worker: usize,
     },
     Start {
         which: Vec<Which>,
+        worker: usize,
     },
     Extend {
         which: Vec<Which>,
@@ -56,11 +64,12 @@ pub(crate) enum InboxStep {
     Settle {
         settlements: Vec<(Which, Settlement)>,
     },
-    Retry {
-        which: Which,
+    Requeue {
+        which: Vec<Which>,
+        states: Vec<DeliveryState>,
     },
     Find {
-        states: Vec<DeliveryState>,
+        filter: Box<Filter>,
         after: Option<Which>,
         size: u32,
     },
@@ -68,9 +77,17 @@ pub(crate) enum InboxStep {
         which: Vec<Which>,
         states: Vec<DeliveryState>,
     },
-    ForgetDeliveries {
+    Delete {
         which: Vec<Which>,
         states: Vec<DeliveryState>,
+        ledger: LedgerRows,
+    },
+    Pause {
+        pause: Pause,
+        worker: usize,
+    },
+    Resume {
+        pause: Pause,
     },
     Backlog {
         limit: u64,
@@ -151,34 +168,61 @@ pub(crate) fn steps(most: usize) -> impl Strategy<Value = Vec<InboxStep>> {
     let revives = select(vec![true, true, false]);
     let accept = (0..KEYS, 0..BODIES.len(), same(), 0..ORDERING_KEYS.len(), revives, long());
     let settlement = move || {
+        let status = || select(vec![None, Some(200), Some(503)]);
+        let history = prop_oneof![1 => Just(Duration::ZERO), 1 => (1_u64..12).prop_map(half)];
         prop_oneof![
-            4 => or_none().prop_map(|keep| Settlement::Done { keep }),
-            3 => (or_none(), 0..9, any::<bool>()).prop_map(|(delay, n, unordered)| {
-                Settlement::Reschedule { delay, reason: format!("failed {n}"), unordered }
+            4 => (or_none(), history, status())
+                .prop_map(|(keep, history, status)| Settlement::Done { keep, history, status }),
+            3 => (or_none(), 0..9, any::<bool>(), status()).prop_map(|(delay, n, unordered, status)| {
+                Settlement::Reschedule { delay, reason: format!("failed {n}"), unordered, status }
             }),
-            4 => (0..9).prop_map(|n| Settlement::DeadLetter { reason: format!("dead {n}") }),
+            4 => (0..9, status()).prop_map(|(n, status)| Settlement::DeadLetter { reason: format!("dead {n}"), status }),
+            1 => Just(Settlement::Expire),
             2 => Just(Settlement::Release),
         ]
     };
     let states = || subsequence(STATES.to_vec(), 0..=STATES.len());
     let held = move || vec(which(), 0..4);
+    let worker = || 0..WORKERS.len();
+    let requeued = move || prop_oneof![2 => Just(vec![DeliveryState::Dead]), 1 => states()];
+    let filter = move || {
+        let tenant = option::of(select(&TENANTS[..]));
+        let order = option::of(1..ORDERS);
+        (option::of(states()), tenant, order).prop_map(|(states, tenant, order)| Filter {
+            states,
+            tenant: tenant.map(Into::into),
+            order: order.map(SearchTerm::order),
+            ..Filter::new()
+        })
+    };
+    let pause = || {
+        let tenant = option::of(select(&TENANTS[..]));
+        let event_type = option::of(select(&EVENT_TYPES[..]));
+        (tenant, event_type).prop_map(|(tenant, event_type)| Pause {
+            tenant: tenant.map(Into::into),
+            event_type: event_type.map(Into::into),
+        })
+    };
     let step = prop_oneof![
         10 => accept.prop_map(|(key, body, same, ordering, revives, retention)| {
             InboxStep::Accept { key, body, same, ordering, revives, retention }
         }),
-        12 => (select(vec![0, 1, 1, 2, 100]), select(vec![0, 1, 2, 100]), some(), 1..4_u32, held()).prop_map(
-            |(limit, free_handlers, duration, max_attempts, held)| {
-                InboxStep::Lease { limit, free_handlers, duration, max_attempts, held }
+        12 => (select(vec![0, 1, 1, 2, 100]), select(vec![0, 1, 2, 100]), some(), 1..4_u32, held(), worker()).prop_map(
+            |(limit, free_handlers, duration, max_attempts, held, worker)| {
+                InboxStep::Lease { limit, free_handlers, duration, max_attempts, held, worker }
             },
         ),
-        8 => vec(which(), 0..4).prop_map(|which| InboxStep::Start { which }),
+        8 => (vec(which(), 0..4), worker()).prop_map(|(which, worker)| InboxStep::Start { which, worker }),
         6 => (vec(which(), 0..4), some()).prop_map(|(which, duration)| InboxStep::Extend { which, duration }),
         12 => vec((which(), settlement()), 0..3).prop_map(|settlements| InboxStep::Settle { settlements }),
-        3 => which().prop_map(|which| InboxStep::Retry { which }),
-        1 => (states(), proptest::option::of(which()), 1..4_u32)
-            .prop_map(|(states, after, size)| InboxStep::Find { states, after, size }),
+        4 => (vec(which(), 1..3), requeued()).prop_map(|(which, states)| InboxStep::Requeue { which, states }),
+        2 => (filter(), option::of(which()), 1..4_u32)
+            .prop_map(|(filter, after, size)| InboxStep::Find { filter: Box::new(filter), after, size }),
         1 => (vec(which(), 0..4), states()).prop_map(|(which, states)| InboxStep::DeadLetter { which, states }),
-        1 => (vec(which(), 0..3), states()).prop_map(|(which, states)| InboxStep::ForgetDeliveries { which, states }),
+        1 => (vec(which(), 0..3), states(), select(vec![LedgerRows::Keep, LedgerRows::Delete]))
+            .prop_map(|(which, states, ledger)| InboxStep::Delete { which, states, ledger }),
+        1 => (pause(), worker()).prop_map(|(pause, worker)| InboxStep::Pause { pause, worker }),
+        3 => pause().prop_map(|pause| InboxStep::Resume { pause }),
         1 => (0..6_u64).prop_map(|limit| InboxStep::Backlog { limit }),
         1 => (0..6_u64).prop_map(|limit| InboxStep::Stored { limit }),
         2 => (0..3_u32).prop_map(|limit| InboxStep::EvictDone { limit }),
@@ -207,7 +251,9 @@ pub(crate) fn made(key: usize, body: usize, same: Same, ordering: usize, number:
         _ => delivery("warung", "evt-2", body),
     };
     let head = new.head().replace("from=klikit", &format!("number={number}"));
+    let head = head.replace("order.created", EVENT_TYPES[number % EVENT_TYPES.len()]);
     let new = new.with_head(head).with_ordering_keys(ORDERING_KEYS[ordering]);
+    let new = new.with_terms(&[&format!("order:{}", number % ORDERS), "branch:7"]);
     match same {
         Same::Equal => new,
         Same::Json => new.with_same_json_as(BodyDigest::of(other)),

@@ -9,10 +9,10 @@ use std::{
 use tokio::task::yield_now;
 use tower_klikit::{
     dedupe::StoreError,
-    inbox::{Acceptance, DeliveryId, InboxStore, LeaseRequest, Leased, NewDelivery, SettleOutcome, Settlement},
+    inbox::{Acceptance, DeliveryId, InboxStore, LeaseRequest, Leased, NewDelivery, SettleOutcome},
 };
 
-use super::tested::{REQUEST, RETENTION};
+use super::tested::{REQUEST, RETENTION, done};
 
 /// The number of concurrent calls.
 pub(super) const RIVALS: usize = 64;
@@ -58,7 +58,7 @@ impl Worklog {
             yield_now().await;
             for leased in &leased {
                 self.log().end(leased);
-                let settlement = (*leased.lease(), Settlement::Done { keep: Duration::ZERO });
+                let settlement = (*leased.lease(), done(Duration::ZERO));
                 let settled = store.settle(&[settlement]).await?;
                 let mut log = self.log();
                 if settled == [SettleOutcome::Settled] {

@@ -156,9 +156,10 @@ impl Connections {
     /// Checks that the server can run these statements on the existing tables, and that this user may. Runs none of them.
     pub(crate) async fn check(&self, statements: &[&Sql]) -> Result<(), Failure> {
         let explained: Vec<_> = statements.iter().map(|sql| sql.explained()).collect();
-        let nulls: Params<'_> = &[&Null as &(dyn ToSql + Sync); 16];
+        let nulls: Params<'_> = &[&Null as &(dyn ToSql + Sync); 18];
         let explained: Vec<_> = explained.iter().map(|sql| (sql, &nulls[..sql.types().len()])).collect();
-        self.run_within(&self.begin, &explained).await.map(drop)
+        // The first plans of a connection take longer, because they read the catalogs.
+        self.run_within(&self.begin_long, &explained).await.map(drop)
     }
 
     /// Checks a user's statement without running it. The statement need not use all parameters.

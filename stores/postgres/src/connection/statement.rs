@@ -41,6 +41,7 @@ fn cast(text: &str) -> Option<(usize, Type)> {
     let of = match &rest[..end.unwrap_or(rest.len())] {
         "bigint" => Type::INT8,
         "bigint[]" => Type::INT8_ARRAY,
+        "boolean" => Type::BOOL,
         "bytea" => Type::BYTEA,
         "bytea[]" => Type::BYTEA_ARRAY,
         "float8" => Type::FLOAT8,

@@ -9,7 +9,7 @@ use tokio_postgres::{
 };
 use tower_klikit::{
     dedupe::{BodyDigest, StoreError},
-    inbox::{Acceptance, DeliveryState, NewDelivery, OrderingKey},
+    inbox::{Acceptance, DeliveryState, NewDelivery, OrderingKey, SearchTerm, TermKind},
 };
 
 use super::{
@@ -191,7 +191,10 @@ impl PostgresStore {
             Err(failure) if failure.damage().is_some() => return Ok(None),
             answer => answer.map_err(StoreError::new)?,
         };
-        answer.rows.first().map(|row| row.try_get(0)).transpose().map_err(StoreError::new)
+        // There is no body once only the history of the delivery is kept.
+        let stored: Option<Option<T>> =
+            answer.rows.first().map(|row| row.try_get(0)).transpose().map_err(StoreError::new)?;
+        Ok(stored.flatten())
     }
 
     /// Restores the ledger row of a pending delivery. Returns whether the delivery is still pending.
@@ -224,7 +227,7 @@ impl PostgresStore {
             return moved.map_err(StoreError::new);
         }
         let (head, body, labels) = (new.head(), Body(new.body()), Labels::of(new));
-        let Labels { event_id, event_type, tenant, ordering_keys } = &labels;
+        let Labels { event_id, event_type, tenant, ordering_keys, branch, orders } = &labels;
         let params: Params<'_> = &[
             &key,
             &event,
@@ -238,6 +241,8 @@ impl PostgresStore {
             tenant,
             ordering_keys,
             &dead,
+            branch,
+            orders,
         ];
         let statements = [(&shared.inbox.revive, params)];
         let revived = shared.connections.run_within(&shared.inbox.begin_alone, &statements).await;
@@ -251,15 +256,22 @@ struct Labels<'a> {
     event_type: Option<String>,
     tenant: String,
     ordering_keys: Vec<&'a str>,
+    branch: Option<&'a str>,
+    /// The terms of the orders, in lines of a text. A term contains no control characters.
+    orders: Option<String>,
 }
 
 impl<'a> Labels<'a> {
     fn of(new: &'a NewDelivery) -> Self {
+        let of_kind = |kind| new.terms().iter().filter(move |term| term.kind() == Some(kind)).map(SearchTerm::as_str);
+        let orders: Vec<_> = of_kind(TermKind::Order).collect();
         Self {
             event_id: new.event_id().map(storable),
             event_type: new.event_type().map(storable),
             tenant: storable(new.tenant()),
             ordering_keys: new.ordering_keys().iter().map(OrderingKey::as_str).collect(),
+            branch: of_kind(TermKind::Branch).next(),
+            orders: (!orders.is_empty()).then(|| orders.join("\n")),
         }
     }
 }
@@ -318,6 +330,8 @@ struct Columns<'a> {
     tenants: Vec<String>,
     ordering_keys: Vec<&'a str>,
     positions: Vec<i64>,
+    branches: Vec<Option<&'a str>>,
+    orders: Vec<Option<String>>,
 }
 
 impl<'a> Columns<'a> {
@@ -330,17 +344,20 @@ impl<'a> Columns<'a> {
         self.retentions.push(seconds(*retention));
         self.heads.push(new.head());
         self.bodies.push(Body(new.body()));
-        self.event_ids.push(new.event_id().map(storable));
-        self.event_types.push(new.event_type().map(storable));
-        self.tenants.push(storable(new.tenant()));
+        let labels = Labels::of(new);
+        self.event_ids.push(labels.event_id);
+        self.event_types.push(labels.event_type);
+        self.tenants.push(labels.tenant);
+        self.branches.push(labels.branch);
+        self.orders.push(labels.orders);
         let position = i64::try_from(self.keys.len()).unwrap_or(i64::MAX);
-        for key in new.ordering_keys() {
-            self.ordering_keys.push(key.as_str());
+        for key in labels.ordering_keys {
+            self.ordering_keys.push(key);
             self.positions.push(position);
         }
     }
 
-    fn params<'p>(&'p self, locks: &'p Vec<i32>) -> [&'p (dyn ToSql + Sync); 13] {
+    fn params<'p>(&'p self, locks: &'p Vec<i32>) -> [&'p (dyn ToSql + Sync); 15] {
         [
             &self.keys,
             &self.events,
@@ -355,6 +372,8 @@ impl<'a> Columns<'a> {
             &self.ordering_keys,
             &self.positions,
             locks,
+            &self.branches,
+            &self.orders,
         ]
     }
 }

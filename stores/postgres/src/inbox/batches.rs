@@ -26,7 +26,7 @@ pub(crate) struct InboxBatches {
     /// number is limited.
     pub(super) alone: Semaphore,
     /// Attempts to count.
-    pub(super) starts: Arc<Batches<Lease, InBatch<bool>>>,
+    pub(super) starts: Arc<Batches<Start, InBatch<bool>>>,
     /// Settlements to record.
     pub(super) settlements: Arc<Batches<(Lease, Settlement), InBatch<SettleOutcome>>>,
 }
@@ -38,6 +38,13 @@ pub(super) type InBatch<T> = Result<Option<T>, SharedFailure>;
 pub(super) struct Arrival {
     pub(super) new: NewDelivery,
     pub(super) retention: Duration,
+}
+
+/// An attempt to count, and the name of its worker.
+#[derive(Clone)]
+pub(super) struct Start {
+    pub(super) lease: Lease,
+    pub(super) worker: Arc<str>,
 }
 
 /// The outcome of storing a delivery.

@@ -7,16 +7,38 @@ use tower_klikit::inbox::{DeliveryState, Lease};
 
 use crate::values::seconds;
 
-/// The values of a change. Each statement uses some of them.
+/// The values of a change besides those of the lease. Each statement uses some of them.
 #[derive(Default)]
 pub(super) struct Values {
     pub(super) seconds: f64,
     pub(super) reason: Option<String>,
-    pub(super) attempts: i32,
+    pub(super) status: Option<i32>,
+    /// The seconds for which the history is kept.
+    pub(super) history: f64,
+    pub(super) worker: Option<String>,
+}
+
+/// The parameters of [`ByLease::one`](super::sql::ByLease::one).
+pub(super) struct OneLeaseParams {
+    id: i64,
+    token: i64,
+    attempt: i32,
+    values: Values,
+}
+
+impl OneLeaseParams {
+    pub(super) fn new(lease: &Lease, values: Values) -> Self {
+        Self { id: lease.id().get(), token: lease.token(), attempt: whole(lease.attempt()), values }
+    }
+
+    pub(super) fn params(&self) -> [&(dyn ToSql + Sync); 8] {
+        let Self { id, token, attempt, values: Values { seconds, reason, status, history, worker } } = self;
+        [id, token, seconds, reason, attempt, status, history, worker]
+    }
 }
 
 /// Converts a number to Postgres's `integer`. Numbers that are too large become the largest one.
-pub(super) fn whole(number: u32) -> i32 {
+fn whole(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
@@ -28,6 +50,9 @@ pub(super) struct LeaseParams {
     seconds: Vec<f64>,
     reasons: Vec<Option<String>>,
     attempts: Vec<i32>,
+    statuses: Vec<Option<i32>>,
+    histories: Vec<f64>,
+    workers: Vec<Option<String>>,
 }
 
 impl LeaseParams {
@@ -39,16 +64,21 @@ impl LeaseParams {
         asked
     }
 
-    pub(super) fn push(&mut self, lease: &Lease, Values { seconds, reason, attempts }: Values) {
+    pub(super) fn push(&mut self, lease: &Lease, values: Values) {
+        let Values { seconds, reason, status, history, worker } = values;
         self.ids.push(lease.id().get());
         self.tokens.push(lease.token());
         self.seconds.push(seconds);
         self.reasons.push(reason);
-        self.attempts.push(attempts);
+        self.attempts.push(whole(lease.attempt()));
+        self.statuses.push(status);
+        self.histories.push(history);
+        self.workers.push(worker);
     }
 
-    pub(super) fn params(&self) -> [&(dyn ToSql + Sync); 5] {
-        [&self.ids, &self.tokens, &self.seconds, &self.reasons, &self.attempts]
+    pub(super) fn params(&self) -> [&(dyn ToSql + Sync); 8] {
+        let Self { ids, tokens, seconds, reasons, attempts, statuses, histories, workers } = self;
+        [ids, tokens, seconds, reasons, attempts, statuses, histories, workers]
     }
 
     pub(super) fn ids(&self) -> &Vec<i64> {

@@ -36,6 +36,10 @@ struct FloorState {
     floors: FloorTimes,
     /// The time until which searches begin at a floor.
     floored_until: Option<Instant>,
+    /// The pauses of the last search, as the statement that leases describes them.
+    pauses: Option<String>,
+    /// The time at which missing tenants were added last.
+    tenants_added: Option<Instant>,
 }
 
 /// A time for deliveries without ordering keys, and a time for deliveries with ordering keys.
@@ -61,7 +65,27 @@ impl Floors {
         None
     }
 
-    /// Records the due times of the first deliveries that a search found.
+    /// Records the pauses that a search has obeyed. If they have changed, the next search begins at the start, because a floor
+    /// lies behind the paused deliveries.
+    pub(super) fn record_pauses(&self, pauses: String) {
+        let mut state = self.state();
+        let before = state.pauses.replace(pauses);
+        if before.is_some() && before != state.pauses {
+            state.floored_until = None;
+        }
+    }
+
+    /// Returns whether missing tenants must be added before the next search, and assumes that they are.
+    pub(super) fn tenants_must_be_added(&self) -> bool {
+        let (now, mut state) = (Instant::now(), self.state());
+        let must_be = state.tenants_added.is_none_or(|added| now.duration_since(added) >= FLOOR_PERIOD);
+        if must_be {
+            state.tenants_added = Some(now);
+        }
+        must_be
+    }
+
+    /// Records the due times of the first deliveries that a search found, or the time of the search if it found none.
     pub(super) fn record_first_found(&self, first: FloorTimes) {
         let before = |time: SystemTime| time.checked_sub(self.margin);
         let floors = &mut self.state().floors;
@@ -125,5 +149,25 @@ mod tests {
         assert!(floors.for_next_search().is_some());
         floors.state().floored_until = Some(Instant::now());
         assert_eq!(floors.for_next_search(), None);
+    }
+
+    #[test]
+    fn search_after_changed_pauses_begins_at_the_start() {
+        let floors = Floors::new(SHORT);
+        floors.record_pauses("0 0".into());
+        floors.record_search_from_start(MANY_ENTRIES + 1, SECOND);
+        floors.record_pauses("0 0".into());
+        assert!(floors.for_next_search().is_some());
+        floors.record_pauses("1 1".into());
+        assert_eq!(floors.for_next_search(), None);
+    }
+
+    #[test]
+    fn tenants_are_added_once_in_a_period() {
+        let floors = Floors::new(SHORT);
+        assert!(floors.tenants_must_be_added());
+        assert!(!floors.tenants_must_be_added());
+        floors.state().tenants_added = Instant::now().checked_sub(FLOOR_PERIOD);
+        assert!(floors.tenants_must_be_added());
     }
 }

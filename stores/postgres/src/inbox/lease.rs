@@ -2,7 +2,7 @@
 
 use std::{
     fmt::Display,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio_postgres::Row;
@@ -18,7 +18,7 @@ use super::{by_lease::LeaseParams, floors::FloorTimes, sql::CONTENT_MISSING};
 use crate::{
     connection::{Answer, Failure, Params, Sql},
     store::PostgresStore,
-    values::seconds,
+    values::{elapsed, seconds, storable},
 };
 
 impl PostgresStore {
@@ -62,7 +62,7 @@ impl PostgresStore {
     /// delivery whose handler is still running is leased or dead-lettered.
     async fn lease_rows(&self, sql: &Sql, request: &LeaseRequest<'_>) -> Result<Vec<Row>, Failure> {
         let shared = &*self.shared;
-        let LeaseRequest { limit, free_handlers, duration, max_attempts, held } = *request;
+        let LeaseRequest { limit, free_handlers, duration, max_attempts, held, worker } = *request;
         let held = LeaseParams::extension(held, duration);
         let (limit, free_handlers) = (i64::from(limit), i64::from(free_handlers));
         let (duration, max_attempts) = (seconds(duration), i64::from(max_attempts));
@@ -70,9 +70,13 @@ impl PostgresStore {
         let floors = shared.floors.for_next_search();
         let FloorTimes { loose, ordered } = floors.unwrap_or_default();
         let extend = held.params();
+        let worker = storable(worker);
         let lease: Params<'_> =
-            &[&limit, &duration, &max_attempts, held.ids(), held.tokens(), &free_handlers, &loose, &ordered];
-        let mut statements = Vec::with_capacity(4);
+            &[&limit, &duration, &max_attempts, held.ids(), held.tokens(), &free_handlers, &loose, &ordered, &worker];
+        let mut statements = Vec::with_capacity(5);
+        if shared.floors.tenants_must_be_added() {
+            statements.push((&shared.inbox.add_tenants, &[][..]));
+        }
         if !request.held.is_empty() {
             statements.push((&shared.inbox.extend_expired, &extend[..]));
         }
@@ -92,12 +96,17 @@ impl PostgresStore {
             let read = entries(&answers[lease_index + 1]) - entries(&answers[lease_index - 1]);
             shared.floors.record_search_from_start(read, started.elapsed());
         }
-        let rows = answers.swap_remove(lease_index).rows;
+        let mut rows = answers.swap_remove(lease_index).rows;
         if let Some(row) = rows.first() {
-            // A failure of the call would lose the leases, so ignore an unreadable time.
+            // A failure of the call would lose the leases, so ignore an unreadable value.
             let time = |column| row.try_get::<_, Option<SystemTime>>(column).ok().flatten();
-            shared.floors.record_first_found(FloorTimes { loose: time(9), ordered: time(10) });
+            let searched = time(14);
+            let first = FloorTimes { loose: time(12).or(searched), ordered: time(13).or(searched) };
+            shared.floors.record_first_found(first);
+            shared.floors.record_pauses(row.try_get(15).unwrap_or_default());
         }
+        // Without a delivery, there is one row.
+        rows.retain(|row| !matches!(row.try_get::<_, Option<i64>>(0), Ok(None)));
         Ok(rows)
     }
 
@@ -143,7 +152,7 @@ impl PostgresStore {
     /// Dead-letters a leased delivery whose content can never be read, and adds it to the batch.
     async fn dead_letter_unreadable(&self, batch: &mut LeaseBatch, lease: Lease, reason: String) {
         let (id, attempts) = (lease.id(), lease.attempt());
-        let settlement = Settlement::DeadLetter { reason: reason.clone() };
+        let settlement = Settlement::DeadLetter { reason: reason.clone(), status: None };
         let error = match self.in_time(1, self.settle_one(&lease, &settlement)).await {
             Ok(Ok(SettleOutcome::Settled)) => {
                 return batch.dead_lettered.push(DeadLettered { id, attempts, head: None, reason });
@@ -181,6 +190,8 @@ struct LeasedRow {
     /// The reason if the delivery was dead-lettered.
     dead_because: Option<String>,
     attempt_counted: bool,
+    age: Duration,
+    after_expiry: bool,
 }
 
 impl LeasedRow {
@@ -197,6 +208,8 @@ impl LeasedRow {
             expired: row.try_get(6)?,
             dead_because: row.try_get(7)?,
             attempt_counted: row.try_get(8)?,
+            age: elapsed(row.try_get(9)?),
+            after_expiry: row.try_get(10)?,
         })
     }
 
@@ -207,7 +220,8 @@ impl LeasedRow {
 
     fn leased(self, lease: Lease, content: Content) -> Leased {
         let Content { head, body, ordering_keys } = content;
-        let leased = Leased::new(lease, head, body).with_ordering_keys(ordering_keys);
+        let leased = Leased::new(lease, head, body).with_ordering_keys(ordering_keys).with_age(self.age);
+        let leased = if self.after_expiry { leased.after_expiry() } else { leased };
         let leased = if self.expired { leased.after_expired_lease() } else { leased };
         if self.attempt_counted { leased.with_attempt_counted() } else { leased }
     }

@@ -9,11 +9,11 @@ use tower_klikit::{
 
 use super::{
     batches::InBatch,
-    by_lease::{LeaseParams, TokenAndState, Values, changed_and_before, seen, whole},
+    by_lease::{LeaseParams, OneLeaseParams, TokenAndState, Values, changed_and_before, seen},
     sql::{ByLease, InboxSql},
 };
 use crate::{
-    connection::{Failure, Params, TRIES},
+    connection::{Failure, Params, Sql, TRIES},
     store::{PostgresStore, Shared},
     values::{seconds, storable},
 };
@@ -71,30 +71,28 @@ impl PostgresStore {
     /// Settles one delivery. Reads its state only if the statement changed nothing.
     pub(super) async fn settle_one(&self, lease: &Lease, settlement: &Settlement) -> Result<SettleOutcome, Failure> {
         let shared = &*self.shared;
-        let (id, token) = (lease.id().get(), lease.token());
-        let SettlementStatement { sql, values: Values { seconds, reason, attempts } } =
-            SettlementStatement::of(&shared.inbox, lease, settlement);
-        let params: Params<'_> = &[&id, &token, &seconds, &reason, &attempts];
+        let SettlementStatement { sql, values } = SettlementStatement::of(&shared.inbox, settlement);
+        let asked = OneLeaseParams::new(lease, values);
+        let params = asked.params();
         for _ in 0..TRIES {
-            if shared.connections.run(&sql.one, params).await?.changed > 0 {
+            if shared.connections.run(&sql.one, &params).await?.changed > 0 {
                 return Ok(SettleOutcome::Settled);
             }
-            let current = shared.connections.run(&shared.inbox.read_token_and_state, &[&id]).await?;
+            let read: Params<'_> = &[&lease.id().get()];
+            let current = shared.connections.run(&shared.inbox.read_token_and_state, read).await?;
             let current = current.rows.first().map(|row| seen(row, 0)).transpose().map_err(Failure::Statement)?;
             match unchanged_reason(current.flatten(), lease, settlement) {
                 UnchangedReason::Known(outcome) => return Ok(outcome),
                 UnchangedReason::Dead => {
-                    let bring_back = match settlement {
-                        Settlement::Reschedule { unordered: true, .. } => &shared.inbox.bring_back_unordered,
-                        _ => &shared.inbox.bring_back,
-                    };
-                    let statements = [(bring_back, params)];
-                    let answers = shared.connections.run_within(&shared.inbox.begin_alone, &statements).await?;
-                    if answers.iter().any(|answer| answer.changed > 0) {
-                        return Ok(SettleOutcome::Settled);
+                    let ForDead { bring_back, leave } = ForDead::of(&shared.inbox, settlement);
+                    if let Some(bring_back) = bring_back {
+                        let statements = [(bring_back, Params::from(&params))];
+                        let answers = shared.connections.run_within(&shared.inbox.begin_alone, &statements).await?;
+                        if answers.iter().any(|answer| answer.changed > 0) {
+                            return Ok(SettleOutcome::Settled);
+                        }
                     }
-                    let for_good = shared.connections.run(&shared.inbox.is_dead_for_good, &[&id, &token]).await?;
-                    if for_good.changed > 0 {
+                    if shared.connections.run(leave, &params).await?.changed > 0 {
                         return Ok(SettleOutcome::Settled);
                     }
                 }
@@ -151,7 +149,7 @@ impl<'a> Group<'a> {
             if !ids.insert(lease.id()) {
                 continue;
             }
-            let SettlementStatement { sql, values } = SettlementStatement::of(inbox, lease, settlement);
+            let SettlementStatement { sql, values } = SettlementStatement::of(inbox, settlement);
             let place = groups.iter().position(|group| std::ptr::eq(group.sql, sql)).unwrap_or_else(|| {
                 groups.push(Self { sql, asked: LeaseParams::default(), indices: Vec::new() });
                 groups.len() - 1
@@ -170,23 +168,64 @@ struct SettlementStatement<'a> {
 }
 
 impl<'a> SettlementStatement<'a> {
-    fn of(inbox: &'a InboxSql, lease: &Lease, settlement: &Settlement) -> Self {
-        let (sql, duration, reason) = match settlement {
-            Settlement::Done { keep } if keep.is_zero() => (&inbox.delete, Duration::ZERO, None),
-            Settlement::Done { keep } => (&inbox.keep, *keep, None),
-            Settlement::Reschedule { delay, reason, unordered: false } => (&inbox.reschedule, *delay, Some(reason)),
-            Settlement::Reschedule { delay, reason, unordered: true } => {
-                (&inbox.reschedule_unordered, *delay, Some(reason))
+    fn of(inbox: &'a InboxSql, settlement: &Settlement) -> Self {
+        let (sql, duration, reason, status) = match settlement {
+            Settlement::Done { keep, history, .. } if keep.is_zero() && history.is_zero() => {
+                (&inbox.delete, Duration::ZERO, None, None)
             }
-            Settlement::DeadLetter { reason } => (&inbox.dead_letter, Duration::ZERO, Some(reason)),
-            Settlement::Release => (&inbox.release, Duration::ZERO, None),
+            Settlement::Done { keep, history, status } if keep.is_zero() => {
+                (&inbox.keep_history, *history, None, *status)
+            }
+            Settlement::Done { keep, status, .. } => (&inbox.keep, *keep, None, *status),
+            Settlement::Reschedule { delay, reason, unordered: false, status } => {
+                (&inbox.reschedule, *delay, Some(reason), *status)
+            }
+            Settlement::Reschedule { delay, reason, unordered: true, status } => {
+                (&inbox.reschedule_unordered, *delay, Some(reason), *status)
+            }
+            Settlement::DeadLetter { reason, status } => (&inbox.dead_letter, Duration::ZERO, Some(reason), *status),
+            Settlement::Expire => (&inbox.expire, Duration::ZERO, None, None),
+            Settlement::Release => (&inbox.release, Duration::ZERO, None, None),
         };
-        let attempts = match settlement {
-            Settlement::Release => lease.attempt().saturating_sub(1),
-            _ => u32::MAX,
+        let history = match settlement {
+            Settlement::Done { history, .. } => *history,
+            _ => Duration::ZERO,
         };
-        let reason = reason.map(|reason| storable(reason));
-        Self { sql, values: Values { seconds: seconds(duration), reason, attempts: whole(attempts) } }
+        let values = Values {
+            seconds: seconds(duration),
+            reason: reason.map(|reason| storable(reason)),
+            status: status.map(i32::from),
+            history: seconds(history),
+            worker: None,
+        };
+        Self { sql, values }
+    }
+}
+
+/// The statements for a failure or a release of a DEAD delivery.
+struct ForDead<'a> {
+    /// Makes the delivery READY if its lease expired on the last attempt.
+    bring_back: Option<&'a Sql>,
+    /// Ends the attempt if the delivery is DEAD for another reason.
+    leave: &'a Sql,
+}
+
+impl<'a> ForDead<'a> {
+    fn of(inbox: &'a InboxSql, settlement: &Settlement) -> Self {
+        match settlement {
+            Settlement::Reschedule { unordered: false, .. } => {
+                Self { bring_back: Some(&inbox.bring_back), leave: &inbox.leave_dead }
+            }
+            Settlement::Reschedule { unordered: true, .. } => {
+                Self { bring_back: Some(&inbox.bring_back_unordered), leave: &inbox.leave_dead }
+            }
+            Settlement::Release => {
+                Self { bring_back: Some(&inbox.bring_back_released), leave: &inbox.leave_dead_released }
+            }
+            Settlement::Expire | Settlement::Done { .. } | Settlement::DeadLetter { .. } => {
+                Self { bring_back: None, leave: &inbox.leave_dead_released }
+            }
+        }
     }
 }
 
@@ -206,14 +245,8 @@ fn unchanged_reason(current: TokenAndState, lease: &Lease, settlement: &Settleme
         None => UnchangedReason::Known(SettleOutcome::Gone),
         Some((token, _)) if token != lease.token() => UnchangedReason::Known(SettleOutcome::Superseded),
         Some((_, Some(DeliveryState::Done))) => UnchangedReason::Known(SettleOutcome::Settled),
-        Some((_, Some(DeliveryState::Ready))) if *settlement == Settlement::Release => {
-            UnchangedReason::Known(SettleOutcome::Settled)
-        }
-        Some((_, Some(DeliveryState::Dead)))
-            if matches!(settlement, Settlement::Release | Settlement::Reschedule { .. }) =>
-        {
-            UnchangedReason::Dead
-        }
+        // Of the DEAD deliveries, those for another reason than an expired lease.
+        Some((_, Some(DeliveryState::Dead))) if settlement.leaves_dead(None) => UnchangedReason::Dead,
         Some(_) => UnchangedReason::Unknown,
     }
 }

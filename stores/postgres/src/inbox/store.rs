@@ -9,7 +9,7 @@ use tower_klikit::{
 
 use crate::{
     store::PostgresStore,
-    values::{BoxError, count, seconds},
+    values::{BoxError, count, elapsed, seconds},
 };
 
 impl InboxStore for PostgresStore {
@@ -24,9 +24,9 @@ impl InboxStore for PostgresStore {
         self.lease_all(request).await
     }
 
-    async fn start(&self, leases: &[Lease]) -> Result<Vec<bool>, StoreError> {
+    async fn start(&self, leases: &[Lease], worker: &str) -> Result<Vec<bool>, StoreError> {
         self.require_inbox()?;
-        self.start_all(leases).await
+        self.start_all(leases, worker).await
     }
 
     async fn extend(&self, leases: &[Lease], duration: Duration) -> Result<Vec<bool>, StoreError> {
@@ -57,7 +57,7 @@ impl InboxStore for PostgresStore {
             counts.dead = number(2)?;
             counts.done = number(3)?;
             let oldest = row.try_get::<_, Option<f64>>(4)?;
-            counts.oldest = oldest.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default());
+            counts.oldest = oldest.map(|seconds| elapsed(Some(seconds)));
             Ok(counts)
         };
         read_counts().map_err(|error: BoxError| StoreError::new(error))

@@ -4,7 +4,7 @@ use crate::{names::Names, sql::LEASING_LOCKS};
 
 /// Returns the statements of each version.
 pub(super) fn steps(names: &Names) -> Vec<String> {
-    vec![create(names)]
+    vec![create(names), operate(names)]
 }
 
 fn create(names: &Names) -> String {
@@ -148,6 +148,84 @@ LEFT JOIN {body} USING (id);"#,
         ended = names.unqualified("inbox_ended"),
         deleted = names.unqualified("inbox_deleted"),
         search_path = search_path(names),
+    )
+}
+
+/// Returns the statements of version 2: records of attempts, search terms, pauses, and a fair share for each tenant.
+///
+/// All columns of the state table that change stay without an index, because each lease and each settlement writes to every
+/// index. Texts that are searched are compared by their bytes, as in the queues.
+fn operate(names: &Names) -> String {
+    format!(
+        r#"-- The open attempt of each delivery
+ALTER TABLE {inbox}
+    -- NULL unless an attempt is open
+    ADD COLUMN started_at timestamptz,
+    ADD COLUMN worker text,
+    -- done: when it may be deleted, if that is later than the end of its body
+    ADD COLUMN history_until timestamptz;
+
+-- A start identifies an attempt: its number may begin again at 1
+ALTER TABLE {attempt}
+    DROP CONSTRAINT {attempt_key},
+    ADD CONSTRAINT {attempt_key} PRIMARY KEY (id, started_at);
+
+-- Search terms. They stand beside the content, whose rows do not change.
+ALTER TABLE {body}
+    -- NULL once only the history of a done delivery is kept
+    ALTER COLUMN body DROP NOT NULL,
+    -- the event id, under another name than in the state table, so that a join of the two is not ambiguous
+    ADD COLUMN event text COLLATE "C",
+    -- such as 'branch:7'
+    ADD COLUMN branch text COLLATE "C",
+    -- such as 'order:42'
+    ADD COLUMN orders text[] COLLATE "C";
+
+UPDATE {body} AS content
+SET event = stored.event_id
+FROM {inbox} AS stored
+WHERE stored.id = content.id AND stored.event_id IS NOT NULL;
+
+CREATE INDEX {event} ON {body} (event, id) WHERE event IS NOT NULL;
+CREATE INDEX {branch} ON {body} (branch, id) WHERE branch IS NOT NULL;
+-- Without a list of pending entries, which every search would read
+CREATE INDEX {orders} ON {body} USING gin (orders) WITH (fastupdate = off) WHERE orders IS NOT NULL;
+
+-- The tenants that have had deliveries. Leasing searches the deliveries of each tenant.
+CREATE TABLE {tenant} (
+    tenant text COLLATE "C" PRIMARY KEY
+);
+
+INSERT INTO {tenant} SELECT DISTINCT tenant FROM {inbox};
+
+DROP INDEX {due_of_schema};
+DROP INDEX {ordered_of_schema};
+CREATE INDEX {due} ON {inbox} (tenant COLLATE "C", due, id) WHERE state < 2 AND ordering_keys IS NULL;
+CREATE INDEX {ordered} ON {inbox} (tenant COLLATE "C", due, id) WHERE state < 2 AND ordering_keys IS NOT NULL;
+
+-- The pauses that are in force
+CREATE TABLE {pause} (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    -- NULL: every tenant
+    tenant text COLLATE "C",
+    -- NULL: every event type, and deliveries without one
+    event_type text COLLATE "C",
+    operator text NOT NULL,
+    since timestamptz NOT NULL DEFAULT now()
+);"#,
+        inbox = names.of("inbox"),
+        attempt = names.of("inbox_attempt"),
+        attempt_key = names.unqualified("inbox_attempt_pkey"),
+        body = names.of("inbox_body"),
+        event = names.unqualified("inbox_body_event_idx"),
+        branch = names.unqualified("inbox_body_branch_idx"),
+        orders = names.unqualified("inbox_body_orders_idx"),
+        tenant = names.of("inbox_tenant"),
+        due = names.unqualified("inbox_due_idx"),
+        ordered = names.unqualified("inbox_ordered_idx"),
+        due_of_schema = names.of("inbox_due_idx"),
+        ordered_of_schema = names.of("inbox_ordered_idx"),
+        pause = names.of("inbox_pause"),
     )
 }
 

@@ -26,7 +26,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_klikit::{
     KlikitVerifyLayer, VerifiedBody,
     dedupe::KlikitDedupeLayer,
-    inbox::{DeliveryId, DeliveryState, Inbox, InboxAdmin, InboxStore, LEASE_EXPIRED},
+    inbox::{DeliveryId, DeliveryState, Inbox, InboxAdmin, InboxStore, LEASE_EXPIRED, ShowBody},
     testing::SignedDelivery,
 };
 use tower_klikit_postgres::PostgresStore;
@@ -76,7 +76,7 @@ async fn handled(store: &PostgresStore) {
 
 /// Returns the state and the attempts of the only delivery.
 async fn outcome(store: &PostgresStore) -> (DeliveryState, u32) {
-    let entry = store.show(DeliveryId::new(1)).await.unwrap().unwrap();
+    let entry = store.show(DeliveryId::new(1), ShowBody::Include).await.unwrap().unwrap();
     (entry.state, entry.attempts)
 }
 

@@ -58,7 +58,9 @@ impl InboxFixture {
             DELETE FROM suite_ledger;
             DELETE FROM suite_inbox;
             DELETE FROM suite_inbox_body;
-            DELETE FROM suite_inbox_key";
+            DELETE FROM suite_inbox_key;
+            DELETE FROM suite_inbox_attempt;
+            DELETE FROM suite_inbox_pause";
         self.client.batch_execute(empty).await.unwrap();
         self.store.clone()
     }
@@ -72,7 +74,15 @@ impl InboxFixture {
                 UPDATE suite_ledger
                 SET until = until - {time}, kept_until = kept_until - {time}, claimed_at = claimed_at - {time};
                 UPDATE suite_inbox
-                SET due = due - {time}, accepted_at = accepted_at - {time};
+                SET
+                    due = due - {time},
+                    accepted_at = accepted_at - {time},
+                    started_at = started_at - {time},
+                    history_until = history_until - {time};
+                UPDATE suite_inbox_attempt
+                SET started_at = started_at - {time}, ended_at = ended_at - {time};
+                UPDATE suite_inbox_pause
+                SET since = since - {time};
                 COMMIT"
         );
         self.client.batch_execute(&age).await.unwrap();

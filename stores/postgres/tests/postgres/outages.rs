@@ -20,7 +20,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_klikit::{
     KlikitVerifyLayer, VerifiedBody,
     dedupe::KlikitDedupeLayer,
-    inbox::{DeliveryId, DeliveryState, Inbox, InboxAdmin, InboxStore},
+    inbox::{DeliveryId, DeliveryState, Inbox, InboxAdmin, InboxStore, ShowBody},
     testing::SignedDelivery,
 };
 use tower_klikit_postgres::PostgresStore;
@@ -116,7 +116,7 @@ async fn inbox_handles_once(test: &str, outage: Outage) {
     ends(worker).await.unwrap();
     assert_eq!(calls.load(Ordering::SeqCst), 2, "{outage:?}");
     for id in [1, 2] {
-        let entry = calm.show(DeliveryId::new(id)).await.unwrap().unwrap();
+        let entry = calm.show(DeliveryId::new(id), ShowBody::Include).await.unwrap().unwrap();
         assert_eq!((entry.state, entry.attempts), (DeliveryState::Done, 1), "{outage:?}");
     }
 }

@@ -17,13 +17,13 @@ use tower::service_fn;
 use tower_klikit::{
     VerifiedBody,
     dedupe::{ClaimOutcome, Ledger},
-    inbox::{Acceptance, DeliveryState, Inbox, InboxAdmin, InboxStore, Lease, SettleOutcome, Settlement},
+    inbox::{Acceptance, DeliveryState, Inbox, InboxAdmin, InboxStore, Lease, SettleOutcome, Settlement, ShowBody},
 };
 use tower_klikit_postgres::PostgresStore;
 
 use crate::{
     LEASE, RETENTION, TERMS, claim, client, count, done, ends,
-    inbox::{accept, dead_letters, lease, ordered, send},
+    inbox::{accept, dead_letters, lease, ordered, retry, send},
     log::Log,
     open, patient,
     servers::{pgbouncer::PgBouncer, postgres::PostgresServer},
@@ -193,17 +193,24 @@ async fn use_all(store: &PostgresStore, round: u64) {
     let (mine, others) = lease_all(store, &new).await;
     assert_eq!(store.extend(&[&[mine], &others[..]].concat(), LEASE).await.unwrap(), vec![true; others.len() + 1]);
     assert_eq!(store.counts().await.unwrap().leased, u64::from(all));
-    settle_all(store, mine, &others, Settlement::DeadLetter { reason: "500".into() }).await;
+    settle_all(store, mine, &others, Settlement::DeadLetter { reason: "500".into(), status: Some(500) }).await;
     let dead = dead_letters(store, None, 100).await;
     assert_eq!(dead.iter().map(|entry| entry.id).collect::<Vec<_>>(), [mine.id()]);
-    assert_eq!(store.show(mine.id()).await.unwrap().unwrap().state, DeliveryState::Dead);
-    assert!(store.retry(mine.id()).await.unwrap());
+    assert_eq!(store.show(mine.id(), ShowBody::Include).await.unwrap().unwrap().state, DeliveryState::Dead);
+    assert!(retry(store, mine.id()).await.unwrap());
 
     let (mine, others) = lease_all(store, &new).await;
-    let reschedule = Settlement::Reschedule { delay: Duration::ZERO, reason: "503".into(), unordered: false };
+    let reschedule =
+        Settlement::Reschedule { delay: Duration::ZERO, reason: "503".into(), unordered: false, status: Some(503) };
     settle_all(store, mine, &others, reschedule).await;
     let (mine, others) = lease_all(store, &new).await;
-    settle_all(store, mine, &others, Settlement::Done { keep: Duration::ZERO }).await;
+    settle_all(
+        store,
+        mine,
+        &others,
+        Settlement::Done { keep: Duration::ZERO, history: Duration::ZERO, status: Some(200) },
+    )
+    .await;
     assert_eq!(store.counts().await.unwrap().ready, u64::from(WITNESSES));
     assert_eq!(store.purge_done(100).await.unwrap(), 0);
     assert_eq!(store.forget_event(new.claim().event()).await.unwrap(), 1);

@@ -11,8 +11,8 @@ use serde_json::Value;
 use tower_klikit::{
     dedupe::{EventKey, StoreError},
     inbox::{
-        Acceptance, Counts, DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, InboxStore, Lease, LeaseBatch,
-        LeaseRequest, NewDelivery, Page, SettleOutcome, Settlement,
+        Acceptance, ActivePause, Counts, DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, InboxStore, Lease,
+        LeaseBatch, LeaseRequest, LedgerRows, NewDelivery, Page, Pause, SettleOutcome, Settlement, ShowBody,
     },
 };
 
@@ -55,8 +55,8 @@ impl<S: InboxStore> InboxStore for Recorded<S> {
         Ok(batch)
     }
 
-    async fn start(&self, leases: &[Lease]) -> StoreResult<Vec<bool>> {
-        self.store.start(leases).await
+    async fn start(&self, leases: &[Lease], worker: &str) -> StoreResult<Vec<bool>> {
+        self.store.start(leases, worker).await
     }
 
     async fn extend(&self, leases: &[Lease], duration: Duration) -> StoreResult<Vec<bool>> {
@@ -82,7 +82,7 @@ impl<S: InboxStore> InboxStore for Recorded<S> {
                 Settlement::Done { .. } => self.write(Stage::Finished, lease, asked),
                 Settlement::Reschedule { .. } => self.write(Stage::Rescheduled, lease, asked),
                 Settlement::Release => self.write(Stage::Released, lease, asked),
-                Settlement::DeadLetter { .. } => {}
+                Settlement::DeadLetter { .. } | Settlement::Expire => {}
             }
         }
         Ok(outcomes)
@@ -122,20 +122,20 @@ impl<S: InboxAdmin> InboxAdmin for Recorded<S> {
         self.store.find(filter, after, limit).await
     }
 
-    async fn show(&self, id: DeliveryId) -> StoreResult<Option<Entry>> {
-        self.store.show(id).await
+    async fn show(&self, id: DeliveryId, body: ShowBody) -> StoreResult<Option<Entry>> {
+        self.store.show(id, body).await
     }
 
-    async fn retry(&self, id: DeliveryId) -> StoreResult<bool> {
-        self.store.retry(id).await
+    async fn requeue(&self, ids: &[DeliveryId], states: &[DeliveryState]) -> StoreResult<u64> {
+        self.store.requeue(ids, states).await
     }
 
     async fn dead_letter(&self, ids: &[DeliveryId], states: &[DeliveryState], reason: &str) -> StoreResult<u64> {
         self.store.dead_letter(ids, states, reason).await
     }
 
-    async fn forget_deliveries(&self, ids: &[DeliveryId], states: &[DeliveryState]) -> StoreResult<u64> {
-        self.store.forget_deliveries(ids, states).await
+    async fn delete(&self, ids: &[DeliveryId], states: &[DeliveryState], ledger: LedgerRows) -> StoreResult<u64> {
+        self.store.delete(ids, states, ledger).await
     }
 
     async fn forget_event(&self, event: &EventKey) -> StoreResult<u64> {
@@ -144,5 +144,17 @@ impl<S: InboxAdmin> InboxAdmin for Recorded<S> {
 
     async fn forget_accepted(&self, window: Range<SystemTime>) -> StoreResult<u64> {
         self.store.forget_accepted(window).await
+    }
+
+    async fn pause(&self, pause: &Pause, operator: &str) -> StoreResult<u64> {
+        self.store.pause(pause, operator).await
+    }
+
+    async fn resume(&self, pause: &Pause) -> StoreResult<bool> {
+        self.store.resume(pause).await
+    }
+
+    async fn pauses(&self) -> StoreResult<Vec<ActivePause>> {
+        self.store.pauses().await
     }
 }

@@ -8,7 +8,7 @@ use tower_klikit::{
     inbox::{Acceptance, DeliveryState, NewDelivery},
 };
 
-use super::{deliveries::Deliveries, ordering_keys, state::state_of};
+use super::{deliveries::Deliveries, ordering_keys, state::state_of, terms::StoredTerms};
 use crate::{
     fault::Fault,
     ledger::LiveEntry,
@@ -139,7 +139,7 @@ impl Deliveries<'_> {
     }
 
     fn insert(&self, new: &NewDelivery) -> rusqlite::Result<()> {
-        let claim = new.claim();
+        let (claim, terms) = (new.claim(), StoredTerms::new(new));
         self.connection.prepare_cached(&self.sql.accept.insert)?.execute(named_params! {
             ":key": claim.key().as_bytes(),
             ":event_key": claim.is_conflict().then(|| claim.event().as_bytes()),
@@ -149,6 +149,8 @@ impl Deliveries<'_> {
             ":event_type": new.event_type(),
             ":tenant": new.tenant(),
             ":ordering_keys": ordering_keys::to_json(new.ordering_keys()),
+            ":branch": terms.branch,
+            ":orders": terms.orders,
         })?;
         let id = self.connection.last_insert_rowid();
         self.write_body(&self.sql.accept.insert_body, id, new)?;
@@ -156,6 +158,7 @@ impl Deliveries<'_> {
     }
 
     fn replace(&self, id: i64, new: &NewDelivery) -> rusqlite::Result<()> {
+        let terms = StoredTerms::new(new);
         self.connection.prepare_cached(&self.sql.accept.revive)?.execute(named_params! {
             ":id": id,
             ":now": self.timestamp.now(),
@@ -163,6 +166,8 @@ impl Deliveries<'_> {
             ":event_type": new.event_type(),
             ":tenant": new.tenant(),
             ":ordering_keys": ordering_keys::to_json(new.ordering_keys()),
+            ":branch": terms.branch,
+            ":orders": terms.orders,
         })?;
         self.write_body(&self.sql.accept.replace_body, id, new)
     }

@@ -1,7 +1,7 @@
 //! The inbox's tables within a transaction.
 
 use rusqlite::{Connection, params};
-use tower_klikit::inbox::{DeliveryId, OrderingKey};
+use tower_klikit::inbox::OrderingKey;
 
 use super::sql::InboxSql;
 use crate::{isolation::Isolation, ledger::Entries, timestamp::Timestamp};
@@ -36,11 +36,10 @@ impl<'a> Deliveries<'a> {
         self.isolation.isolate(|| delete.execute([id])).map(drop)
     }
 
-    /// Makes a dead delivery pending, in its old place in its queues. Returns `false` if the delivery is not dead.
-    pub(crate) fn retry(&self, id: DeliveryId) -> rusqlite::Result<bool> {
-        let retried =
-            self.connection.prepare_cached(&self.sql.admin.retry)?.execute(params![id.get(), self.timestamp.now()])?;
-        Ok(retried > 0)
+    /// Deletes a delivery's body, and keeps its head. A body on a damaged page stays.
+    pub(super) fn drop_body(&self, id: i64) -> rusqlite::Result<()> {
+        let mut drop_body = self.connection.prepare_cached(&self.sql.rows.drop_body)?;
+        self.isolation.isolate(|| drop_body.execute([id])).map(drop)
     }
 
     /// Adds a delivery to the queues of these ordering keys.

@@ -1,11 +1,11 @@
-//! The calls that forget, purge and evict deliveries.
+//! The calls that delete, forget, purge and evict deliveries.
 
 use std::{collections::HashSet, ops::Range, time::Duration};
 
 use rusqlite::{OptionalExtension, Row, ToSql, params};
 use tower_klikit::{
     dedupe::EventKey,
-    inbox::{DeliveryId, DeliveryState},
+    inbox::{DeliveryId, DeliveryState, LedgerRows},
 };
 
 use super::{deliveries::Deliveries, ordering_keys, state::state_of};
@@ -67,14 +67,15 @@ impl Deliveries<'_> {
         Ok((keys.len() + without_key) as u64)
     }
 
-    /// Deletes the deliveries that are in one of these states, with their ledger rows. Returns for each whether it was
-    /// deleted. If some cannot be read or deleted, deletes the others and returns an inner error.
-    pub(crate) fn forget_all(
+    /// Deletes the deliveries that are in one of these states. Returns for each whether it was deleted. If some cannot
+    /// be read or deleted, deletes the others and returns an inner error.
+    pub(crate) fn delete_in(
         &self,
         ids: &[DeliveryId],
         states: &[DeliveryState],
+        ledger: LedgerRows,
     ) -> rusqlite::Result<Result<Vec<bool>, SqliteError>> {
-        let mut find = self.connection.prepare_cached(&self.sql.admin.read_for_forgetting)?;
+        let mut find = self.connection.prepare_cached(&self.sql.admin.read_for_deleting)?;
         let mut forget_key = self.connection.prepare_cached(&self.sql.admin.forget_key_in_ledger)?;
         self.isolation.each(ids, |id| {
             let found = find.query_row([id.get()], |row| {
@@ -87,7 +88,9 @@ impl Deliveries<'_> {
             }
             self.dequeue(id.get(), &ordering_keys)?;
             self.delete(id.get())?;
-            forget_key.execute([key])?;
+            if ledger == LedgerRows::Delete {
+                forget_key.execute([key])?;
+            }
             Ok(true)
         })
     }
@@ -124,20 +127,31 @@ impl Deliveries<'_> {
                 return Ok(false);
             }
             self.connection.prepare_cached(&self.sql.admin.forget_key_in_ledger)?.execute([&key])?;
+            self.delete(id)?;
             Ok(true)
         })
     }
 
-    /// Deletes up to `rows` kept deliveries whose time has expired.
+    /// Deletes up to `rows` kept deliveries whose time has expired, or their bodies alone if their history is kept for
+    /// longer.
     pub(crate) fn purge(&self, from: Cursor, rows: u32) -> rusqlite::Result<DeletedPart> {
-        let (ids, next) = self.finished(from, self.timestamp.now(), rows)?;
-        self.delete_each(&ids, next, |_| Ok(true))
+        let now = self.timestamp.now();
+        let (ids, next) = self.finished(from, now, rows)?;
+        self.delete_each(&ids, next, |id| {
+            let mut keep = self.connection.prepare_cached(&self.sql.admin.keep_history)?;
+            if keep.execute(params![id, now])? > 0 {
+                self.drop_body(id)?;
+            } else {
+                self.delete(id)?;
+            }
+            Ok(true)
+        })
     }
 
     /// Deletes up to `rows` kept deliveries, those whose time ends soonest first.
     pub(crate) fn evict(&self, from: Cursor, rows: u32) -> rusqlite::Result<DeletedPart> {
         let (ids, next) = self.finished(from, i64::MAX, rows)?;
-        self.delete_each(&ids, next, |_| Ok(true))
+        self.delete_each(&ids, next, |id| self.delete(id).map(|()| true))
     }
 
     /// Deletes up to `rows` dead deliveries that were accepted at least `age` ago, in the order of their ids. Younger
@@ -155,7 +169,11 @@ impl Deliveries<'_> {
             // A delivery whose time is unreadable stays.
             let since = since.optional()?.flatten();
             has_younger |= since.is_some_and(|since| since > latest);
-            Ok(since.is_some_and(|since| since <= latest))
+            let is_old = since.is_some_and(|since| since <= latest);
+            if is_old {
+                self.delete(id)?;
+            }
+            Ok(is_old)
         })?;
         if has_younger {
             part.next = None;
@@ -194,24 +212,17 @@ impl Deliveries<'_> {
         }
     }
 
-    /// Deletes the deliveries for which `is_chosen` returns `true`. If some cannot be read or deleted, deletes the
-    /// others and returns the error as [`DeletedPart::failed`].
+    /// Calls `delete` for each delivery, and counts those for which it returns `true`. If some cannot be read or deleted,
+    /// continues with the others and returns the error as [`DeletedPart::failed`].
     fn delete_each(
         &self,
         ids: &[i64],
         next: Option<Cursor>,
-        mut is_chosen: impl FnMut(i64) -> rusqlite::Result<bool>,
+        mut delete: impl FnMut(i64) -> rusqlite::Result<bool>,
     ) -> rusqlite::Result<DeletedPart> {
         let mut part = DeletedPart { deleted: 0, next, failed: None };
         for id in ids {
-            let deleted = self.isolation.isolate(|| {
-                let is_chosen = is_chosen(*id)?;
-                if is_chosen {
-                    self.delete(*id)?;
-                }
-                Ok(is_chosen)
-            });
-            match deleted? {
+            match self.isolation.isolate(|| delete(*id))? {
                 Ok(deleted) => part.deleted += u64::from(deleted),
                 Err(fault) => part.failed = Some(fault.into()),
             }
@@ -227,8 +238,9 @@ impl Deliveries<'_> {
         Ok(finished)
     }
 
-    /// Deletes a delivery and its body. The delivery must be in no queue.
+    /// Deletes a delivery with its body and its records of attempts. The delivery must be in no queue.
     pub(super) fn delete(&self, id: i64) -> rusqlite::Result<()> {
+        self.delete_records(id)?;
         self.connection.prepare_cached(&self.sql.rows.delete)?.execute([id])?;
         self.delete_body(id)
     }

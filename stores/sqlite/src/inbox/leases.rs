@@ -1,4 +1,4 @@
-//! The calls that lease selected deliveries, count their attempts, and extend leases.
+//! The calls that lease selected deliveries, start their attempts, and extend leases.
 //!
 //! Deliveries are selected on the reader's connection and leased on the writer's. The selection may be outdated, so
 //! each delivery is checked again before it is leased. Each lease and each revival changes the delivery's token, so an
@@ -21,11 +21,19 @@ use super::{
 };
 use crate::error::SqliteError;
 
+/// The terms of leases.
+pub(crate) struct LeaseTerms {
+    pub(crate) duration: Duration,
+    pub(crate) max_attempts: u32,
+    /// The name of the worker.
+    pub(crate) worker: String,
+}
+
 /// The outcome of leasing a selection.
 #[derive(Default)]
 pub(crate) struct LeaseOutcome {
     pub(crate) batch: LeaseBatch,
-    /// Whether another process has leased one of the selected deliveries in the meantime.
+    /// Whether another process has leased or paused one of the selected deliveries in the meantime.
     pub(crate) missed: bool,
     /// Whether a delivery that was blocked may be free now.
     pub(crate) unblocked: bool,
@@ -42,18 +50,20 @@ impl LeaseOutcome {
 
 impl Deliveries<'_> {
     /// Leases the selected deliveries that are still free.
-    pub(crate) fn lease(
-        &self,
-        selection: &Selection,
-        duration: Duration,
-        max_attempts: u32,
-    ) -> rusqlite::Result<LeaseOutcome> {
+    pub(crate) fn lease(&self, selection: &Selection, terms: &LeaseTerms) -> rusqlite::Result<LeaseOutcome> {
+        let LeaseTerms { duration, max_attempts, .. } = *terms;
         self.extend_expired(&selection.held, duration)?;
         let mut taken = LeaseOutcome::default();
         for repair in &selection.repairs {
             taken.unblocked |= self.repair(repair)?;
         }
+        // Another process may have paused a selected delivery in the meantime.
+        let pauses = self.pauses_in_force()?;
         for expired in &selection.expired {
+            if self.is_paused(&pauses, expired.id)? {
+                taken.missed = true;
+                continue;
+            }
             taken.batch.dead_lettered.extend(self.dead_letter_expired(expired, max_attempts)?);
         }
         for unreadable in &selection.unreadable {
@@ -61,24 +71,10 @@ impl Deliveries<'_> {
         }
         taken.unblocked |= !taken.batch.dead_lettered.is_empty();
         let mut queues = OrderingQueues::new(&[]);
-        let mut lease = self.connection.prepare_cached(&self.sql.lease.lease)?;
         for candidate in &selection.candidates {
-            let Candidate { id, token, ordering_keys, attempt, .. } = candidate;
-            let attempts = match queues.is_head(self, *id, ordering_keys)? {
-                false => None,
-                true => {
-                    let values = named_params! {
-                        ":id": id,
-                        ":token": token,
-                        ":now": self.timestamp.now(),
-                        ":until": self.timestamp.after(duration),
-                        ":counted": *attempt == Attempt::Counted,
-                    };
-                    // Do not fail the other leases if the value is not a number.
-                    let attempts = |row: &Row<'_>| Ok(row.get_ref(0)?.as_i64().unwrap_or(i64::MAX));
-                    lease.query_row(values, attempts).optional()?
-                }
-            };
+            let is_free = queues.is_head(self, candidate.id, &candidate.ordering_keys)?
+                && !self.is_paused(&pauses, candidate.id)?;
+            let attempts = if is_free { self.lease_candidate(candidate, terms)? } else { None };
             match attempts {
                 Some(attempts) => {
                     taken.batch.leased.push(candidate.leased(u32::try_from(attempts).unwrap_or(u32::MAX)));
@@ -87,6 +83,50 @@ impl Deliveries<'_> {
             }
         }
         Ok(taken)
+    }
+
+    /// Leases a selected delivery. Returns its number of attempts, or `None` if it has changed since.
+    fn lease_candidate(&self, candidate: &Candidate, terms: &LeaseTerms) -> rusqlite::Result<Option<i64>> {
+        let Candidate { id, token, attempt, .. } = candidate;
+        let (now, until) = (self.timestamp.now(), self.timestamp.after(terms.duration));
+        let attempts = |row: &Row<'_>| Ok(row.get_ref(0)?.as_i64().unwrap_or(i64::MAX));
+        if *attempt == Attempt::Continued {
+            let values = named_params! { ":id": id, ":token": token, ":now": now, ":until": until };
+            let mut take_over = self.connection.prepare_cached(&self.sql.lease.take_over)?;
+            return take_over.query_row(values, attempts).optional();
+        }
+        if candidate.may_be_open {
+            self.record_superseded(*id, *token)?;
+        }
+        let is_counted = *attempt == Attempt::Counted;
+        let mut lease = self.connection.prepare_cached(&self.sql.lease.lease)?;
+        self.record_start(is_counted, |started_at| {
+            let values = named_params! {
+                ":id": id,
+                ":token": token,
+                ":now": now,
+                ":until": until,
+                ":counted": is_counted,
+                ":started_at": started_at,
+                ":worker": terms.worker,
+            };
+            lease.query_row(values, attempts).optional()
+        })
+    }
+
+    /// Runs a step with the time at which an attempt starts, or without one if no attempt `starts`.
+    ///
+    /// The time makes the row longer, which fails if SQLite has to move rows to a damaged page. The step then runs again
+    /// without the time: the delivery is handled, although the attempt has no record.
+    fn record_start<T>(
+        &self,
+        starts: bool,
+        mut run: impl FnMut(Option<i64>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        if starts && let Ok(result) = self.isolation.isolate(|| run(Some(self.timestamp.system())))? {
+            return Ok(result);
+        }
+        run(None)
     }
 
     /// Dead-letters a delivery if it is unreadable on this connection too. If that fails, adds it to the batch's
@@ -145,6 +185,9 @@ impl Deliveries<'_> {
             ":reason": LEASE_EXPIRED,
         };
         let dead_lettered = self.finish(&self.sql.lease.dead_letter_expired, expired.id, values)?;
+        if dead_lettered {
+            self.record_unknown(expired.id)?;
+        }
         Ok(dead_lettered.then(|| DeadLettered {
             id: DeliveryId::new(expired.id),
             attempts: expired.attempts,
@@ -163,17 +206,22 @@ impl Deliveries<'_> {
         Ok(true)
     }
 
-    /// Counts the attempts of leases. If some are unreadable, counts the others and returns an inner error.
-    pub(crate) fn start_all(&self, leases: &[Lease]) -> rusqlite::Result<Result<Vec<bool>, SqliteError>> {
-        self.isolation.each(leases, |lease| self.start(lease))
+    /// Starts the attempts of leases. If some are unreadable, starts the others and returns an inner error.
+    pub(crate) fn start_all(&self, leases: &[Lease], worker: &str) -> rusqlite::Result<Result<Vec<bool>, SqliteError>> {
+        self.isolation.each(leases, |lease| self.start(lease, worker))
     }
 
-    /// Counts the attempt of a lease. Returns whether the lease is current.
-    fn start(&self, lease: &Lease) -> rusqlite::Result<bool> {
-        let changed = self.connection.prepare_cached(&self.sql.lease.record_attempt)?.execute(named_params! {
-            ":id": lease.id().get(),
-            ":token": lease.token(),
-            ":attempt": lease.attempt(),
+    /// Starts the attempt of a lease. Returns whether the lease is current.
+    fn start(&self, lease: &Lease, worker: &str) -> rusqlite::Result<bool> {
+        let mut start = self.connection.prepare_cached(&self.sql.lease.start)?;
+        let changed = self.record_start(true, |started_at| {
+            start.execute(named_params! {
+                ":id": lease.id().get(),
+                ":token": lease.token(),
+                ":attempt": lease.attempt(),
+                ":started_at": started_at,
+                ":worker": worker,
+            })
         })?;
         Ok(changed > 0)
     }
@@ -205,7 +253,8 @@ impl Candidate {
         let lease = Lease::new(DeliveryId::new(self.id), self.token + 1, attempt);
         // Clone the parts, since the transaction may run again.
         let leased = Leased::new(lease, self.head.clone(), self.body.clone());
-        let leased = leased.with_ordering_keys(self.ordering_keys.clone());
+        let leased = leased.with_ordering_keys(self.ordering_keys.clone()).with_age(self.age);
+        let leased = if self.after_expiry { leased.after_expiry() } else { leased };
         let leased = if self.after_expired_lease { leased.after_expired_lease() } else { leased };
         if self.attempt == Attempt::Counted { leased.with_attempt_counted() } else { leased }
     }

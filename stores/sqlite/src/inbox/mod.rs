@@ -1,22 +1,27 @@
 //! The calls of the inbox, each within a transaction.
 
 mod accept;
+mod attempts;
 mod deliveries;
 mod forget;
 mod leases;
 mod ordering_keys;
 mod ordering_queue;
+mod pauses;
 mod queries;
 mod rows;
 mod select;
 mod settle;
 mod sql;
 mod state;
+mod tenant;
+mod terms;
+mod turns;
 
 pub(super) use self::{
     deliveries::Deliveries,
     forget::{Cursor, DeletedPart},
-    leases::LeaseOutcome,
+    leases::{LeaseOutcome, LeaseTerms},
     select::SelectTerms,
     sql::InboxSql,
 };

@@ -1,6 +1,9 @@
 //! Functions that read the inbox's rows, and report values that this crate did not write.
 
+use std::time::Duration;
+
 use rusqlite::{OptionalExtension, Row, types::ValueRef};
+use tower_klikit::inbox::EXPIRED;
 
 use super::{deliveries::Deliveries, ordering_keys};
 use crate::{
@@ -12,6 +15,11 @@ use crate::{
 pub(super) struct Content {
     pub(super) token: i64,
     pub(super) attempts: u32,
+    /// Whether an attempt is open.
+    pub(super) is_open: bool,
+    pub(super) age: Duration,
+    /// Whether the delivery was retried after it had expired.
+    pub(super) after_expiry: bool,
     pub(super) head: String,
     pub(super) body: Vec<u8>,
 }
@@ -43,11 +51,15 @@ impl Deliveries<'_> {
                 let attempts = counter(row.get_ref(1)?, "attempts")?;
                 integer(row.get_ref(2)?, "due")?;
                 ordering_keys::from_value(row.get_ref(3)?)?;
-                if row.get_ref(4)? == ValueRef::Null {
+                let age = self.age(row.get_ref(4)?);
+                let after_expiry = row.get_ref(5)?.as_str().is_ok_and(|reason| reason == EXPIRED);
+                let is_open = row.get_ref(6)? != ValueRef::Null;
+                if row.get_ref(7)? == ValueRef::Null {
                     return Err(Fault::new("its head and its body are missing").into());
                 }
-                let (head, body) = (text(row.get_ref(5)?, "head")?, blob(row.get_ref(6)?, "body")?);
-                Ok(Content { token, attempts, head: head.into(), body: body.to_vec() })
+                let (head, body) = (text(row.get_ref(8)?, "head")?, blob(row.get_ref(9)?, "body")?);
+                let (head, body) = (head.into(), body.to_vec());
+                Ok(Content { token, attempts, is_open, age, after_expiry, head, body })
             });
             content.optional()?.ok_or_else(|| Fault::new("its row is missing").into())
         });
@@ -55,6 +67,13 @@ impl Deliveries<'_> {
             Ok(content) => Ok(Ok(content)),
             Err(fault) => self.unreadable(id, fault).map(Err),
         }
+    }
+
+    /// Returns the time since a stored time of acceptance, or zero if that is unreadable.
+    pub(super) fn age(&self, since: ValueRef<'_>) -> Duration {
+        let now = self.timestamp.now();
+        let age = now.saturating_sub(since.as_i64().unwrap_or(now));
+        Duration::from_millis(age.max(0).unsigned_abs())
     }
 
     /// Reads the readable parts of an unreadable delivery.

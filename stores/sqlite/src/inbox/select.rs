@@ -1,14 +1,21 @@
 //! The selection of deliveries to lease, on the reader's connection.
 //!
-//! A delivery is free if it is due and no other delivery blocks its ordering keys. Free deliveries are selected in the
-//! order in which they are due.
+//! A delivery is free if it is due, no other delivery blocks its ordering keys, and no pause selects it. The free
+//! deliveries of a tenant are selected in the order in which they are due, and the tenants take turns. The selection
+//! examines as many deliveries of each tenant as it needs.
 //!
-//! To find free deliveries that have ordering keys, the selection first examines the [`SCANNED`] deliveries that are
-//! longest due, which usually suffices. If too many of them are blocked, for example by one delivery that keeps
-//! failing, the selection then examines the head of each queue. That takes time in proportion to the number of queues,
-//! not to the number of deliveries.
+//! To find free deliveries that have ordering keys, the selection first examines up to [`SCANNED`] deliveries, longest due
+//! first, which usually suffices. If too many of them are blocked, for example by one delivery that keeps failing, the
+//! selection then examines the head of each queue. That takes time in proportion to the number of queues, not to the
+//! number of deliveries.
+//!
+//! The deliveries of a paused tenant are not examined. Those of a paused event type are, and each takes a look at its
+//! row, so that a backlog of paused deliveries makes selections slower.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use rusqlite::{OptionalExtension, Row, named_params, params};
@@ -18,20 +25,22 @@ use super::{
     deliveries::Deliveries,
     ordering_keys,
     ordering_queue::{OrderingQueues, Repair},
+    pauses::Pauses,
     rows::{Content, UnreadableRow},
-    sql::SCANNED,
     state::state_of,
+    tenant::Tenant,
+    turns::{FreeDelivery, FreeQueue, Turn, Turns},
 };
 use crate::{
     fault::Fault,
     values::{counter, integer},
 };
 
+/// The number of deliveries with ordering keys that a selection examines before it examines the heads of the queues.
+const SCANNED: usize = 500;
+
 /// The maximum number of deliveries that one selection dead-letters.
 const MAX_DEAD_LETTERED: usize = 256;
-
-/// The minimum number of free deliveries to look for after some of them were found to be unreadable.
-const MIN_WANTED_AGAIN: usize = 256;
 
 /// The terms of a selection.
 #[derive(Clone)]
@@ -44,6 +53,8 @@ pub(crate) struct SelectTerms {
     pub(crate) max_attempts: u32,
     /// The leases whose handlers the process is running.
     pub(crate) held: Vec<Lease>,
+    /// The deliveries that earlier selections of the same call have leased. They count for their tenants' ranks.
+    pub(crate) leased: Vec<i64>,
     /// The deliveries to leave out, since they can neither be read nor dead-lettered.
     pub(crate) skip: HashSet<i64>,
 }
@@ -67,6 +78,11 @@ pub(super) struct Candidate {
     /// Whether the delivery's last lease has expired.
     pub(super) after_expired_lease: bool,
     pub(super) attempt: Attempt,
+    /// Whether an attempt may be open, which the lease supersedes.
+    pub(super) may_be_open: bool,
+    pub(super) age: Duration,
+    /// Whether the delivery was retried after it had expired.
+    pub(super) after_expiry: bool,
     pub(super) head: String,
     pub(super) body: Bytes,
 }
@@ -99,151 +115,261 @@ impl Selection {
 }
 
 impl Deliveries<'_> {
-    /// Selects deliveries to lease, longest due first.
+    /// Selects deliveries to lease, in the order of the tenants' turns.
     pub(crate) fn select(&self, terms: &SelectTerms) -> rusqlite::Result<Selection> {
-        let held: HashMap<_, _> = terms.held.iter().map(|lease| (lease.id().get(), lease.token())).collect();
         let mut selection = Selection::default();
         let mut held_keys = Vec::new();
+        let mut leased = HashMap::new();
         for lease in &terms.held {
-            if let Some(keys) = self.expired_keys(lease)? {
+            let Some(held) = self.held(lease)? else { continue };
+            *leased.entry(held.tenant).or_default() += 1;
+            if let Some(keys) = held.expired_keys {
                 selection.held.push(*lease);
                 held_keys.extend(keys);
             }
         }
+        for id in &terms.leased {
+            if let Some(tenant) = self.tenant(*id)? {
+                *leased.entry(tenant).or_default() += 1;
+            }
+        }
         let mut search = Search {
             inbox: self,
+            pauses: self.pauses_in_force()?,
             max_attempts: terms.max_attempts,
-            held: &held,
+            held: terms.held.iter().map(|lease| (lease.id().get(), lease.token())).collect(),
             skip: terms.skip.clone(),
             queues: OrderingQueues::new(&held_keys),
-            free: vec![],
+            scanned: HashSet::new(),
             expired: vec![],
             unreadable: vec![],
             to_dead_letter: 0,
-            left_out: 0,
         };
-        search.look_for_misdated()?;
-        let mut wanted = terms.limit;
-        loop {
-            search.look_for_free(wanted)?;
-            let found = search.free.len();
-            let selected = selection.candidates.len();
-            // A delivery that is left out counts toward the limit, so that the worker soon asks again with a free
-            // handler.
-            let limit = terms.limit - selected - search.left_out;
-            let free_handlers = terms.free_handlers.saturating_sub(selected);
-            selection.candidates.extend(search.read_free(limit, free_handlers)?);
-            let is_enough = selection.candidates.len() + search.left_out == terms.limit;
-            if is_enough || found < wanted || search.is_full() {
-                break;
-            }
-            // Some of the free deliveries were unreadable, and there may be readable ones after them.
-            wanted = (2 * wanted).max(MIN_WANTED_AGAIN);
-        }
+        let mut turns = search.turns(&leased)?;
+        search.look_for_misdated(&turns)?;
+        selection.candidates = search.candidates(&mut turns, terms.limit, terms.free_handlers)?;
         selection.expired = search.expired;
         selection.unreadable = search.unreadable;
         selection.repairs = search.queues.repairs();
         Ok(selection)
     }
 
-    /// Returns the ordering keys of the lease's delivery if the lease is current and has expired.
-    fn expired_keys(&self, lease: &Lease) -> rusqlite::Result<Option<Vec<OrderingKey>>> {
+    /// Reads the delivery of a held lease. Returns `None` if it is gone or on a damaged page.
+    fn held(&self, lease: &Lease) -> rusqlite::Result<Option<HeldDelivery>> {
         let values = named_params! {
             ":id": lease.id().get(), ":token": lease.token(), ":now": self.timestamp.now(),
         };
-        let mut read = self.connection.prepare_cached(&self.sql.lease.read_keys_of_expired)?;
-        let keys = |row: &Row<'_>| Ok(ordering_keys::readable(row.get_ref(0)?));
-        let found = self.isolation.isolate(|| read.query_row(values, keys).optional())?;
-        // A lease on a damaged page cannot be extended.
+        let mut read = self.connection.prepare_cached(&self.sql.lease.read_held)?;
+        let held = |row: &Row<'_>| {
+            let is_expired: Option<bool> = row.get(2)?;
+            let keys = ordering_keys::readable(row.get_ref(1)?);
+            let expired_keys = is_expired.unwrap_or(false).then_some(keys);
+            Ok(HeldDelivery { tenant: Tenant::from_value(row.get_ref(0)?), expired_keys })
+        };
+        let found = self.isolation.isolate(|| read.query_row(values, held).optional())?;
         Ok(found.ok().flatten())
     }
+
+    fn tenant(&self, id: i64) -> rusqlite::Result<Option<Tenant>> {
+        let mut read = self.connection.prepare_cached(&self.sql.lease.read_tenant)?;
+        let tenant = |row: &Row<'_>| Ok(Tenant::from_value(row.get_ref(0)?));
+        let found = self.isolation.isolate(|| read.query_row([id], tenant).optional())?;
+        Ok(found.ok().flatten())
+    }
+}
+
+/// The delivery of a lease whose handler the process is running.
+struct HeldDelivery {
+    tenant: Tenant,
+    /// The ordering keys if the lease is current and has expired.
+    expired_keys: Option<Vec<OrderingKey>>,
 }
 
 /// A search for deliveries, row by row.
 struct Search<'a> {
     inbox: &'a Deliveries<'a>,
+    pauses: Pauses,
     max_attempts: u32,
     /// The tokens of the held leases, by the ids of their deliveries.
-    held: &'a HashMap<i64, i64>,
+    held: HashMap<i64, i64>,
     /// The deliveries to skip: those that were processed already, and those that must be left out.
     skip: HashSet<i64>,
     queues: OrderingQueues<'a>,
-    free: Vec<FreeDelivery>,
+    /// The deliveries with ordering keys that were examined.
+    scanned: HashSet<i64>,
     expired: Vec<ExpiredLease>,
     unreadable: Vec<UnreadableRow>,
     /// The number of deliveries to dead-letter.
     to_dead_letter: usize,
-    /// The number of deliveries that were left out because they may be leased for free handlers only.
-    left_out: usize,
-}
-
-/// A delivery that is due and not blocked. Its content was not read yet.
-struct FreeDelivery {
-    due: i64,
-    id: i64,
-    ordering_keys: Vec<OrderingKey>,
-    after_expired_lease: bool,
 }
 
 impl Search<'_> {
+    /// Returns the turns of the tenants that have ready or leased deliveries and are not paused. `leased` is the number of
+    /// deliveries that each tenant has leased already.
+    fn turns(&self, leased: &HashMap<Tenant, usize>) -> rusqlite::Result<Turns> {
+        let mut turns = Turns::new();
+        let sql = &self.inbox.sql.lease;
+        for list in [&sql.list_tenants_unordered, &sql.list_tenants_ordered] {
+            let mut list = self.inbox.connection.prepare_cached(list)?;
+            let mut rows = list.query([])?;
+            while let Some(row) = rows.next()? {
+                let tenant = Tenant::from_value(row.get_ref(0)?);
+                let (is_paused, has_paused_types) = match self.pauses.is_empty() {
+                    true => (false, false),
+                    false => {
+                        let name = tenant.name();
+                        (self.pauses.select_tenant(&name), self.pauses.select_event_types(&name))
+                    }
+                };
+                if !is_paused {
+                    let leased = leased.get(&tenant).copied().unwrap_or_default();
+                    turns.add(tenant, has_paused_types, leased);
+                }
+            }
+        }
+        Ok(turns)
+    }
+
     /// Looks for deliveries that would never be due, because their time is a value that SQLite sorts after all
     /// integers, such as text. Adds them to the unreadable deliveries.
-    fn look_for_misdated(&mut self) -> rusqlite::Result<()> {
+    fn look_for_misdated(&mut self, turns: &Turns) -> rusqlite::Result<()> {
         let mut list = self.inbox.connection.prepare_cached(&self.inbox.sql.lease.list_misdated)?;
-        let mut rows = list.query([])?;
-        while !self.is_full()
-            && let Some(row) = rows.next()?
-        {
-            if let Err(fault) = integer(row.get_ref(1)?, "due") {
-                self.add_unreadable(row.get(0)?, fault)?;
+        for turn in turns.iter() {
+            let mut rows = list.query([&turn.tenant])?;
+            while !self.is_full()
+                && let Some(row) = rows.next()?
+            {
+                let id = row.get(0)?;
+                if let Err(fault) = integer(row.get_ref(1)?, "due")
+                    && !self.is_paused(turn, id)?
+                {
+                    self.add_unreadable(id, fault)?;
+                }
             }
         }
         Ok(())
     }
 
-    /// Looks for up to `wanted` free deliveries.
-    fn look_for_free(&mut self, wanted: usize) -> rusqlite::Result<()> {
-        self.free.clear();
-        self.scan_unordered(wanted)?;
-        self.scan_ordered(self.free.len() + wanted)?;
-        self.free.sort_unstable_by_key(|free| (free.due, free.id));
-        self.free.truncate(wanted);
-        Ok(())
+    /// Selects and reads up to `limit` free deliveries. Unreadable ones do not count.
+    ///
+    /// The first `free_handlers` deliveries start at once. After them, a delivery whose lease has expired, or that has
+    /// used all its attempts, is left out. It counts toward the limit, so that the worker soon asks again with a free
+    /// handler.
+    fn candidates(
+        &mut self,
+        turns: &mut Turns,
+        limit: usize,
+        free_handlers: usize,
+    ) -> rusqlite::Result<Vec<Candidate>> {
+        let (mut candidates, mut left_out) = (Vec::new(), 0);
+        while candidates.len() + left_out < limit
+            && let Some(position) = turns.next()
+        {
+            let rest = limit - candidates.len() - left_out;
+            let free = self.next_free(turns, position, rest)?;
+            if self.is_full() {
+                break;
+            }
+            let Some(free) = free else {
+                turns.end();
+                continue;
+            };
+            self.skip.insert(free.id);
+            let is_for_free_handler = candidates.len() < free_handlers;
+            if free.after_expired_lease && !is_for_free_handler {
+                left_out += 1;
+                turns.lease();
+                continue;
+            }
+            match self.inbox.read(free.id)? {
+                Ok(Content { attempts, .. }) if attempts >= self.max_attempts && !is_for_free_handler => {
+                    left_out += 1;
+                    turns.lease();
+                }
+                Ok(content) => {
+                    candidates.push(self.candidate(free, content, is_for_free_handler));
+                    turns.lease();
+                }
+                Err(unreadable) => self.push_unreadable(unreadable),
+            }
+        }
+        Ok(candidates)
     }
 
-    /// Examines the deliveries without ordering keys, until `enough` free deliveries are found.
-    fn scan_unordered(&mut self, enough: usize) -> rusqlite::Result<()> {
+    fn candidate(&self, free: FreeDelivery, content: Content, is_for_free_handler: bool) -> Candidate {
+        let FreeDelivery { id, ordering_keys, after_expired_lease, .. } = free;
+        let Content { token, attempts, is_open, age, after_expiry, head, body } = content;
+        // The rules are those of `InboxStore::lease`: a worker that crashes must not use up the attempts of a delivery
+        // that it has not started.
+        let attempt = if self.held.contains_key(&id) {
+            Attempt::Continued
+        } else if is_for_free_handler && !after_expired_lease && attempts.saturating_add(1) < self.max_attempts {
+            Attempt::Counted
+        } else {
+            Attempt::CountedAtStart
+        };
+        // The worker of an expired lease may start the attempt before the delivery is leased again.
+        let may_be_open = is_open || after_expired_lease;
+        let body = body.into();
+        Candidate { id, token, ordering_keys, after_expired_lease, attempt, may_be_open, age, after_expiry, head, body }
+    }
+
+    /// Returns the next free delivery of a turn. `rest` is the number of deliveries that the selection still needs.
+    fn next_free(&mut self, turns: &mut Turns, position: usize, rest: usize) -> rusqlite::Result<Option<FreeDelivery>> {
+        // The turn's share, so that the usual selection examines each tenant's deliveries once.
+        let share = rest.div_ceil(turns.len());
+        if turns.get(position).unordered.is_wanting() {
+            self.scan_unordered(turns.get_mut(position), share)?;
+        }
+        if turns.get(position).ordered.is_wanting() {
+            self.scan_ordered(turns, position, share)?;
+        }
+        Ok(turns.get_mut(position).take())
+    }
+
+    /// Examines deliveries without ordering keys, until `enough` free deliveries are found.
+    fn scan_unordered(&mut self, turn: &mut Turn, enough: usize) -> rusqlite::Result<()> {
         let mut list = self.inbox.connection.prepare_cached(&self.inbox.sql.lease.list_due_unordered)?;
-        let mut rows = list.query([self.inbox.timestamp.now()])?;
-        while self.free.len() < enough
-            && !self.is_full()
-            && let Some(row) = rows.next()?
-        {
-            self.examine(row)?;
+        let (due, id) = &turn.unordered.examined;
+        let mut rows = list.query(params![turn.tenant, self.inbox.timestamp.now(), due, id])?;
+        while turn.unordered.free.len() < enough && !self.is_full() {
+            let Some(row) = rows.next()? else {
+                turn.unordered.is_over = true;
+                break;
+            };
+            turn.unordered.examined = (row.get(0)?, row.get(1)?);
+            let (_, free) = self.examine(turn, row)?;
+            turn.unordered.free.extend(free);
         }
         Ok(())
     }
 
-    /// Examines the deliveries with ordering keys, until `enough` free deliveries are found.
-    fn scan_ordered(&mut self, enough: usize) -> rusqlite::Result<()> {
+    /// Examines deliveries with ordering keys, until `enough` free deliveries are found. Once the selection has examined
+    /// [`SCANNED`] of them, examines the heads of all queues.
+    fn scan_ordered(&mut self, turns: &mut Turns, position: usize, enough: usize) -> rusqlite::Result<()> {
         let mut list = self.inbox.connection.prepare_cached(&self.inbox.sql.lease.list_due_ordered)?;
-        let mut rows = list.query([self.inbox.timestamp.now()])?;
-        let mut seen = HashSet::new();
-        while self.free.len() < enough
-            && !self.is_full()
-            && let Some(row) = rows.next()?
-        {
-            seen.insert(self.examine(row)?);
+        let turn = turns.get_mut(position);
+        let (due, id) = &turn.ordered.examined;
+        let mut rows = list.query(params![turn.tenant, self.inbox.timestamp.now(), due, id])?;
+        while turn.ordered.free.len() < enough && !self.is_full() {
+            let Some(row) = rows.next()? else {
+                turn.ordered.is_over = true;
+                break;
+            };
+            if self.scanned.len() == SCANNED {
+                return self.scan_queues(turns);
+            }
+            turn.ordered.examined = (row.get(0)?, row.get(1)?);
+            let (id, free) = self.examine(turn, row)?;
+            self.scanned.insert(id);
+            turn.ordered.free.extend(free);
         }
-        // The statement lists at most `SCANNED` deliveries. If it listed fewer, all were examined.
-        if seen.len() < SCANNED || self.free.len() >= enough || self.is_full() {
-            return Ok(());
-        }
-        self.scan_queues(seen)
+        Ok(())
     }
 
-    /// Examines the heads of all queues, except those in `seen`.
-    fn scan_queues(&mut self, mut seen: HashSet<i64>) -> rusqlite::Result<()> {
+    /// Examines the heads of all queues that were not examined yet. Afterwards, the free deliveries with ordering keys of
+    /// all turns are found.
+    fn scan_queues(&mut self, turns: &mut Turns) -> rusqlite::Result<()> {
         let mut find_next = self.inbox.connection.prepare_cached(&self.inbox.sql.lease.find_next_queue)?;
         let mut find_due = self.inbox.connection.prepare_cached(&self.inbox.sql.lease.find_due)?;
         let key_and_head = |row: &Row<'_>| {
@@ -255,7 +381,7 @@ impl Search<'_> {
         {
             key = next_key;
             // A delivery may be the head of several queues.
-            if head.is_some_and(|head| seen.contains(&head)) {
+            if head.is_some_and(|head| self.scanned.contains(&head)) {
                 continue;
             }
             let was_examined = match head {
@@ -263,9 +389,10 @@ impl Search<'_> {
                 Some(id) => {
                     let values = params![id, self.inbox.timestamp.now()];
                     let isolation = self.inbox.isolation;
-                    match isolation.isolate(|| find_due.query_row(values, |row| self.examine(row)).optional())? {
+                    let examine = |row: &Row<'_>| self.examine_head(turns, row);
+                    match isolation.isolate(|| find_due.query_row(values, examine).optional())? {
                         Ok(found) => found.is_some(),
-                        Err(fault) => self.add_unreadable(id, fault).map(|_| true)?,
+                        Err(fault) => self.add_unreadable(id, fault).map(|()| true)?,
                     }
                 }
             };
@@ -274,21 +401,36 @@ impl Search<'_> {
             if !was_examined && let Ok(key) = str::from_utf8(&key) {
                 self.queues.check(self.inbox, &OrderingKey::from_text(key), head)?;
             }
-            seen.extend(head);
+            self.scanned.extend(head);
+        }
+        for FreeQueue { free, is_over, .. } in turns.iter_mut().map(|turn| &mut turn.ordered) {
+            free.make_contiguous().sort_unstable_by_key(|free| (free.due, free.id));
+            *is_over = true;
         }
         Ok(())
     }
 
-    /// Examines the delivery of this row. Adds it to the free deliveries, to the deliveries to dead-letter or to the
-    /// unreadable deliveries, or skips it. Returns its id.
-    fn examine(&mut self, row: &Row<'_>) -> rusqlite::Result<i64> {
+    /// Examines the head of a queue, unless its tenant is paused.
+    fn examine_head(&mut self, turns: &mut Turns, row: &Row<'_>) -> rusqlite::Result<()> {
+        let Some(position) = turns.position(&Tenant::from_value(row.get_ref(4)?)) else { return Ok(()) };
+        let turn = turns.get_mut(position);
+        if !turn.ordered.is_over {
+            let (_, free) = self.examine(turn, row)?;
+            turn.ordered.free.extend(free);
+        }
+        Ok(())
+    }
+
+    /// Examines the delivery of this row. Returns its id, and the delivery if it is free. Otherwise adds it to the
+    /// deliveries to dead-letter or to the unreadable deliveries, or skips it.
+    fn examine(&mut self, turn: &Turn, row: &Row<'_>) -> rusqlite::Result<(i64, Option<FreeDelivery>)> {
         let id = row.get(1)?;
-        if self.skip.contains(&id) {
-            return Ok(id);
+        if self.skip.contains(&id) || self.is_paused(turn, id)? {
+            return Ok((id, None));
         }
         let (due, keys) = match (integer(row.get_ref(0)?, "due"), ordering_keys::from_value(row.get_ref(3)?)) {
             (Ok(due), Ok(keys)) => (due, keys),
-            (Err(fault), _) | (_, Err(fault)) => return self.add_unreadable(id, fault),
+            (Err(fault), _) | (_, Err(fault)) => return self.add_unreadable(id, fault).map(|()| (id, None)),
         };
         let after_expired_lease = state_of(row.get_ref(2)?) == DeliveryState::Leased;
         if after_expired_lease {
@@ -301,75 +443,37 @@ impl Search<'_> {
             });
             let (token, attempts) = match found? {
                 Ok(found) => found,
-                Err(fault) => return self.add_unreadable(id, fault),
+                Err(fault) => return self.add_unreadable(id, fault).map(|()| (id, None)),
             };
             // The process is still running the delivery's handler, so the store will extend the lease.
             if self.held.get(&id) == Some(&token) {
-                return Ok(id);
+                return Ok((id, None));
             }
             if attempts >= self.max_attempts {
                 self.skip.insert(id);
                 self.to_dead_letter += 1;
                 self.expired.push(ExpiredLease { id, token, attempts, head: self.inbox.head(id)? });
-                return Ok(id);
+                return Ok((id, None));
             }
         }
-        if self.queues.is_head(self.inbox, id, &keys)? {
-            self.free.push(FreeDelivery { due, id, ordering_keys: keys, after_expired_lease });
-        }
-        Ok(id)
+        let is_free = self.queues.is_head(self.inbox, id, &keys)?;
+        Ok((id, is_free.then_some(FreeDelivery { due, id, ordering_keys: keys, after_expired_lease })))
     }
 
-    /// Reads the free deliveries, in order, until `limit` of them were read or left out. Unreadable ones do not count.
-    ///
-    /// The first `free_handlers` deliveries that are read start at once. After them, a delivery whose lease has
-    /// expired, or that has used all its attempts, is left out.
-    fn read_free(&mut self, limit: usize, free_handlers: usize) -> rusqlite::Result<Vec<Candidate>> {
-        let mut candidates = Vec::with_capacity(limit.min(self.free.len()));
-        let end = self.left_out + limit;
-        for FreeDelivery { id, ordering_keys, after_expired_lease, .. } in std::mem::take(&mut self.free) {
-            if candidates.len() + self.left_out == end || self.is_full() {
-                break;
-            }
-            self.skip.insert(id);
-            let is_for_free_handler = candidates.len() < free_handlers;
-            if after_expired_lease && !is_for_free_handler {
-                self.left_out += 1;
-                continue;
-            }
-            match self.inbox.read(id)? {
-                Ok(Content { attempts, .. }) if attempts >= self.max_attempts && !is_for_free_handler => {
-                    self.left_out += 1;
-                }
-                Ok(Content { token, attempts, head, body }) => {
-                    let body = body.into();
-                    // The rules are those of `InboxStore::lease`: a worker that crashes must not use up the attempts of
-                    // a delivery that it has not started.
-                    let attempt = if self.held.contains_key(&id) {
-                        Attempt::Continued
-                    } else if is_for_free_handler
-                        && !after_expired_lease
-                        && attempts.saturating_add(1) < self.max_attempts
-                    {
-                        Attempt::Counted
-                    } else {
-                        Attempt::CountedAtStart
-                    };
-                    candidates.push(Candidate { id, token, ordering_keys, after_expired_lease, attempt, head, body });
-                }
-                Err(unreadable) => self.push_unreadable(unreadable),
-            }
+    /// Returns whether a pause of event types selects a delivery.
+    fn is_paused(&self, turn: &Turn, id: i64) -> rusqlite::Result<bool> {
+        if !turn.has_paused_types {
+            return Ok(false);
         }
-        Ok(candidates)
+        self.inbox.is_paused(&self.pauses, id)
     }
 
-    /// Adds an unreadable delivery. Returns its id.
-    fn add_unreadable(&mut self, id: i64, fault: Fault) -> rusqlite::Result<i64> {
+    fn add_unreadable(&mut self, id: i64, fault: Fault) -> rusqlite::Result<()> {
         if self.skip.insert(id) {
             let unreadable = self.inbox.unreadable(id, fault)?;
             self.push_unreadable(unreadable);
         }
-        Ok(id)
+        Ok(())
     }
 
     /// Adds an unreadable delivery, which is dead-lettered if its state can be read.

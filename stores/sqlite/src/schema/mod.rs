@@ -10,8 +10,11 @@ use crate::error::{SqliteError, SqliteErrorKind};
 
 /// The migrations in the order in which they are applied, each with its part and version. A released migration never
 /// changes.
-const STEPS: [(&str, u32, &str); 2] =
-    [(LEDGER, 1, include_str!("sql/ledger_1.sql")), (INBOX, 1, include_str!("sql/inbox_1.sql"))];
+const STEPS: [(&str, u32, &str); 3] = [
+    (LEDGER, 1, include_str!("sql/ledger_1.sql")),
+    (INBOX, 1, include_str!("sql/inbox_1.sql")),
+    (INBOX, 2, include_str!("sql/inbox_2.sql")),
+];
 
 /// The part with the tables that every store needs: the ledger, the clock and the versions.
 const LEDGER: &str = "ledger";

@@ -53,7 +53,7 @@ impl SchemaFolder {
     }
 }
 
-/// Returns the options of a later release, which has a second migration of the inbox.
+/// Returns the options of a later release, which has one more migration of the inbox.
 fn later(sql: &str) -> SqliteStoreBuilder {
     SqliteStore::builder().append_migration(INBOX, sql)
 }
@@ -62,7 +62,7 @@ fn later(sql: &str) -> SqliteStoreBuilder {
 fn migration_keeps_all_rows() {
     let folder = SchemaFolder::with_version_1();
     later(ADD_COLUMN).open(folder.file()).unwrap();
-    assert_eq!(folder.versions(), [2, 1]);
+    assert_eq!(folder.versions(), [3, 1]);
     assert_eq!(folder.text("SELECT count(*) || ' ' || min(note) || ' ' || max(note) FROM klikit_inbox"), "6 new new");
 }
 
@@ -73,7 +73,7 @@ fn failed_migration_changes_nothing() {
     for step in [format!("{ADD_COLUMN} INSERT INTO no_such_table VALUES (1);"), "no statement".into()] {
         let error = later(&step).open(folder.file()).unwrap_err();
         assert_eq!(error.kind(), SqliteErrorKind::Migration);
-        assert!(error.to_string().contains("cannot migrate the inbox to version 2"), "{error}");
+        assert!(error.to_string().contains("cannot migrate the inbox to version 3"), "{error}");
         assert_eq!((folder.definitions(), folder.versions()), (before.clone(), vec![1, 1]));
     }
     // A new file stays without tables.
@@ -92,7 +92,7 @@ fn stores_that_open_at_once_migrate_once() {
             let opening: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
             opening.into_iter().for_each(|thread| drop(thread.join().unwrap().unwrap()));
         });
-        assert_eq!(folder.versions(), [2, 1]);
+        assert_eq!(folder.versions(), [3, 1]);
     }
 }
 
@@ -104,10 +104,10 @@ fn applies_missing_migrations_in_listed_order() {
         .append_migration(INBOX, "UPDATE klikit_inbox SET note = (SELECT count(*) FROM klikit_notes);");
     let migrations = builder.migrations().unwrap();
     let steps: Vec<_> = migrations.iter().map(|step| (step.part(), step.version())).collect();
-    assert_eq!(steps, [(LEDGER, 1), (INBOX, 1), (INBOX, 2), (LEDGER, 2), (INBOX, 3)]);
+    assert_eq!(steps, [(LEDGER, 1), (INBOX, 1), (INBOX, 2), (INBOX, 3), (LEDGER, 2), (INBOX, 4)]);
     for folder in [SchemaFolder::with_version_1(), SchemaFolder::new()] {
         builder.clone().create().open(folder.file()).unwrap();
-        assert_eq!(folder.versions(), [3, 2]);
+        assert_eq!(folder.versions(), [4, 2]);
     }
     let folder = SchemaFolder::with_version_1();
     builder.open(folder.file()).unwrap();
@@ -120,7 +120,7 @@ fn newer_schema_is_rejected() {
     drop(later(ADD_COLUMN).open(folder.file()).unwrap());
     let error = SqliteStore::open(folder.file()).unwrap_err();
     assert_eq!(error.kind(), SqliteErrorKind::NewerSchema);
-    let both = "the tables of the inbox have version 2, and this release knows no version after 1";
+    let both = "the tables of the inbox have version 3, and this release knows no version after 2";
     assert!(error.to_string().contains(both), "{error}");
     // This release knows the version of the ledger.
     SqliteStore::builder().ledger_only().open(folder.file()).unwrap();

@@ -9,15 +9,15 @@ use std::{
 use tower_klikit::{
     dedupe::{EventKey, StoreError},
     inbox::{
-        Acceptance, Counts, DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, InboxStore, Lease, LeaseBatch,
-        LeaseRequest, NewDelivery, Page, SettleOutcome, Settlement,
+        Acceptance, ActivePause, Counts, DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, InboxStore, Lease,
+        LeaseBatch, LeaseRequest, LedgerRows, NewDelivery, Page, Pause, SettleOutcome, Settlement, ShowBody,
     },
 };
 
 use super::SqliteStore;
 use crate::{
     error::SqliteError,
-    inbox::{Cursor, DeletedPart, Deliveries, LeaseOutcome, SelectTerms},
+    inbox::{Cursor, DeletedPart, Deliveries, LeaseOutcome, LeaseTerms, SelectTerms},
     ledger::Slice,
     timestamp::whole,
     transaction::Transaction,
@@ -50,11 +50,10 @@ impl SqliteStore {
     }
 
     /// Selects deliveries on the reader's connection, and leases them on the writer's.
-    async fn select_and_lease(&self, terms: SelectTerms, duration: Duration) -> Result<LeaseOutcome, StoreError> {
-        let max_attempts = terms.max_attempts;
-        let selection = self.read(move |inbox| inbox.select(&terms)).await?;
+    async fn select_and_lease(&self, select: SelectTerms, lease: LeaseTerms) -> Result<LeaseOutcome, StoreError> {
+        let selection = self.read(move |inbox| inbox.select(&select)).await?;
         if selection.has_changes() {
-            return self.write(Call::Lease, move |inbox| inbox.lease(&selection, duration, max_attempts)).await;
+            return self.write(Call::Lease, move |inbox| inbox.lease(&selection, &lease)).await;
         }
         Ok(LeaseOutcome::unreadable(&selection))
     }
@@ -115,9 +114,15 @@ impl InboxStore for SqliteStore {
                 free_handlers: free_handlers.saturating_sub(batch.leased.len()),
                 max_attempts: request.max_attempts,
                 held: request.held.to_vec(),
+                leased: batch.leased.iter().map(|leased| leased.lease().id().get()).collect(),
                 skip: skip.clone(),
             };
-            match self.select_and_lease(terms, request.duration).await {
+            let lease_terms = LeaseTerms {
+                duration: request.duration,
+                max_attempts: request.max_attempts,
+                worker: request.worker.to_owned(),
+            };
+            match self.select_and_lease(terms, lease_terms).await {
                 Ok(LeaseOutcome { batch: mut taken, missed, unblocked }) => {
                     misses += usize::from(missed && !unblocked);
                     skip.extend(taken.unreadable.iter().map(|unreadable| unreadable.id.get()));
@@ -135,9 +140,9 @@ impl InboxStore for SqliteStore {
         }
     }
 
-    async fn start(&self, leases: &[Lease]) -> Result<Vec<bool>, StoreError> {
-        let leases = leases.to_vec();
-        self.write(Call::Other, move |inbox| inbox.start_all(&leases)).await?.map_err(StoreError::new)
+    async fn start(&self, leases: &[Lease], worker: &str) -> Result<Vec<bool>, StoreError> {
+        let (leases, worker) = (leases.to_vec(), worker.to_owned());
+        self.write(Call::Other, move |inbox| inbox.start_all(&leases, &worker)).await?.map_err(StoreError::new)
     }
 
     async fn extend(&self, leases: &[Lease], duration: Duration) -> Result<Vec<bool>, StoreError> {
@@ -188,12 +193,14 @@ impl InboxAdmin for SqliteStore {
         self.read(move |inbox| inbox.find(&filter, after, limit)).await
     }
 
-    async fn show(&self, id: DeliveryId) -> Result<Option<Entry>, StoreError> {
-        self.read(move |inbox| inbox.show(id)).await
+    async fn show(&self, id: DeliveryId, body: ShowBody) -> Result<Option<Entry>, StoreError> {
+        self.read(move |inbox| inbox.show(id, body)).await
     }
 
-    async fn retry(&self, id: DeliveryId) -> Result<bool, StoreError> {
-        self.write(Call::Other, move |inbox| inbox.retry(id)).await
+    async fn requeue(&self, ids: &[DeliveryId], states: &[DeliveryState]) -> Result<u64, StoreError> {
+        let (ids, states) = (ids.to_vec(), states.to_vec());
+        let run = move |inbox: &Deliveries<'_>| inbox.requeue_all(&ids, &states);
+        self.write(Call::Other, run).await?.map(count).map_err(StoreError::new)
     }
 
     async fn dead_letter(&self, ids: &[DeliveryId], states: &[DeliveryState], reason: &str) -> Result<u64, StoreError> {
@@ -202,9 +209,14 @@ impl InboxAdmin for SqliteStore {
         self.write(Call::Other, run).await?.map(count).map_err(StoreError::new)
     }
 
-    async fn forget_deliveries(&self, ids: &[DeliveryId], states: &[DeliveryState]) -> Result<u64, StoreError> {
+    async fn delete(
+        &self,
+        ids: &[DeliveryId],
+        states: &[DeliveryState],
+        ledger: LedgerRows,
+    ) -> Result<u64, StoreError> {
         let (ids, states) = (ids.to_vec(), states.to_vec());
-        let run = move |inbox: &Deliveries<'_>| inbox.forget_all(&ids, &states);
+        let run = move |inbox: &Deliveries<'_>| inbox.delete_in(&ids, &states, ledger);
         self.write(Call::Other, run).await?.map(count).map_err(StoreError::new)
     }
 
@@ -218,6 +230,21 @@ impl InboxAdmin for SqliteStore {
             return Ok(0);
         }
         self.forget_window(whole(&window)).await.map_err(StoreError::new)
+    }
+
+    async fn pause(&self, pause: &Pause, operator: &str) -> Result<u64, StoreError> {
+        let (pause, operator) = (pause.clone(), operator.to_owned());
+        let run = move |inbox: &Deliveries<'_>| inbox.pause(&pause, &operator);
+        self.write(Call::Other, run).await?.map(count).map_err(StoreError::new)
+    }
+
+    async fn resume(&self, pause: &Pause) -> Result<bool, StoreError> {
+        let pause = pause.clone();
+        self.write(Call::Other, move |inbox| inbox.resume(&pause)).await
+    }
+
+    async fn pauses(&self) -> Result<Vec<ActivePause>, StoreError> {
+        self.read(|inbox| inbox.pauses()).await
     }
 }
 

@@ -13,12 +13,12 @@ use tower::service_fn;
 use tower_klikit::{
     VerifiedBody,
     dedupe::{ClaimOutcome, ClaimTerms, Ledger},
-    inbox::{DeliveryId, Inbox, InboxAdmin, InboxStore, LeaseRequest, Settlement},
+    inbox::{Inbox, InboxAdmin, InboxStore, LeaseRequest, Settlement},
 };
 use tower_klikit_sqlite::SqliteStore;
 
 use crate::{
-    deliveries::{accept, ids, keep_for, lease, request, reschedule, settle, settled},
+    deliveries::{accept, ids, keep_for, lease, request, reschedule, retry, settle, settled, show},
     support::{Folder, LEASE, RETENTION, TERMS, claim, digest},
     syslog::Log,
 };
@@ -229,13 +229,13 @@ async fn operators_see_the_system_clock() {
     machine.set_back(HOUR);
     let start = machine.system();
     accept(&store, "evt-2", &[]).await;
-    let shown = store.show(DeliveryId::new(2)).await.unwrap().unwrap();
+    let shown = show(&store, 2).await.unwrap();
     assert_eq!(shown.accepted_at, start);
     for leased in lease(&store, 2, 5).await {
         settled(&store, &leased, keep_for(RETENTION)).await;
     }
     assert_eq!(store.forget_accepted(start..start + SECOND).await.unwrap(), 1);
-    assert_eq!(store.show(DeliveryId::new(2)).await.unwrap().map(|entry| entry.id), None);
+    assert_eq!(show(&store, 2).await.map(|entry| entry.id), None);
     assert_eq!(store.forget_claimed(start + HOUR..start + HOUR + SECOND).await.unwrap(), 1);
 }
 
@@ -285,7 +285,7 @@ async fn retried_delivery_waits_for_a_held_one_behind_it() {
     settled(&store, &lease(&store, 1, 5).await[0], crate::deliveries::dead_letter("400")).await;
     let second = lease(&store, 1, 5).await;
     assert_eq!(ids(&second), [2]);
-    assert!(store.retry(DeliveryId::new(1)).await.unwrap());
+    assert!(retry(&store, 1).await);
     machine.pass(LEASE);
     let held = [*second[0].lease()];
     let batch = store.lease(&LeaseRequest { held: &held, ..request(10, 5) }).await.unwrap();

@@ -9,12 +9,15 @@ use tower_klikit::{
     dedupe::{BodyDigest, Claim},
     inbox::{
         Acceptance, DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, InboxStore, Lease, LeaseBatch, LeaseRequest,
-        Leased, NewDelivery, SettleOutcome, Settlement,
+        Leased, NewDelivery, SettleOutcome, Settlement, ShowBody,
     },
 };
 use tower_klikit_sqlite::SqliteStore;
 
 use crate::support::{LEASE, RETENTION, bytes};
+
+/// The name of the worker.
+pub(crate) const WORKER: &str = "kitchen-1/4711";
 
 /// Lists up to `limit` dead letters, in the order of their ids. Starts after the id `after`.
 pub(crate) async fn dead_letters(store: &SqliteStore, after: Option<DeliveryId>, limit: u32) -> Vec<Entry> {
@@ -57,7 +60,7 @@ pub(crate) async fn accept(store: &SqliteStore, event: &str, ordering_keys: &[&s
 
 /// Returns a request for up to `limit` leases, for as many free handlers.
 pub(crate) fn request(limit: u32, max_attempts: u32) -> LeaseRequest<'static> {
-    LeaseRequest { limit, free_handlers: limit, duration: LEASE, max_attempts, held: &[] }
+    LeaseRequest { limit, free_handlers: limit, duration: LEASE, max_attempts, held: &[], worker: WORKER }
 }
 
 /// Leases deliveries and counts their attempts, as a worker does before it runs their handlers.
@@ -71,7 +74,17 @@ pub(crate) async fn lease(store: &SqliteStore, limit: u32, max_attempts: u32) ->
 
 /// Counts the attempt of a lease. Returns `false` if the lease is no longer held.
 pub(crate) async fn start(store: &SqliteStore, lease: &Lease) -> bool {
-    store.start(&[*lease]).await.unwrap()[0]
+    store.start(&[*lease], WORKER).await.unwrap()[0]
+}
+
+/// Makes a dead delivery ready. Returns whether it was dead.
+pub(crate) async fn retry(store: &SqliteStore, id: i64) -> bool {
+    store.requeue(&[DeliveryId::new(id)], &[DeliveryState::Dead]).await.unwrap() == 1
+}
+
+/// Returns a delivery with its body.
+pub(crate) async fn show(store: &SqliteStore, id: i64) -> Option<Entry> {
+    store.show(DeliveryId::new(id), ShowBody::Include).await.unwrap()
 }
 
 /// Leases deliveries, but does not call [`start`] to count their attempts.
@@ -99,15 +112,15 @@ pub(crate) fn done() -> Settlement {
 
 /// Returns a settlement that keeps a handled delivery as DONE for this time.
 pub(crate) fn keep_for(keep: Duration) -> Settlement {
-    Settlement::Done { keep }
+    Settlement::Done { keep, history: Duration::ZERO, status: Some(200) }
 }
 
 pub(crate) fn reschedule(delay: Duration) -> Settlement {
-    Settlement::Reschedule { delay, reason: "500".into(), unordered: false }
+    Settlement::Reschedule { delay, reason: "500".into(), unordered: false, status: Some(500) }
 }
 
 pub(crate) fn dead_letter(reason: &str) -> Settlement {
-    Settlement::DeadLetter { reason: reason.into() }
+    Settlement::DeadLetter { reason: reason.into(), status: None }
 }
 
 pub(crate) fn ids(leased: &[Leased]) -> Vec<i64> {

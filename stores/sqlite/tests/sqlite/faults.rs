@@ -131,7 +131,7 @@ async fn child_fills_the_disk() {
 
     let Some(folder) = env::var_os(FOLDER).map(PathBuf::from) else { return };
     let store = SqliteStore::builder().create().open(folder.join("ledger.db")).unwrap();
-    crate::support::limit_files("100000");
+    crate::support::limit_files("200000");
 
     let (mut claimed, mut failed) = (vec![], 0);
     for event in 0.. {

@@ -13,7 +13,7 @@ use tower_klikit::{
 use tower_klikit_sqlite::{SqliteErrorKind, SqliteStore};
 
 use crate::{
-    deliveries::{conflict, dead_letter, delivery, done, keep_for, lease, settle, settled},
+    deliveries::{conflict, dead_letter, delivery, done, keep_for, lease, settle, settled, show},
     support::{Folder, RETENTION, TERMS, TestClock, bytes, digest, kind},
 };
 
@@ -84,7 +84,7 @@ async fn copy_revives_a_dead_delivery() {
     assert_eq!(store.accept(&different, RETENTION).await.unwrap(), known_and_stored("one"));
     let again = delivery("evt-1", "one", &["key", "other key"]);
     assert_eq!(store.accept(&again, RETENTION).await.unwrap(), Acceptance::Revived);
-    let entry = store.show(id(1)).await.unwrap().unwrap();
+    let entry = show(&store, 1).await.unwrap();
     assert_eq!((entry.state, entry.attempts, entry.reason), (DeliveryState::Ready, 0, None));
     assert_eq!(entry.accepted_at, accepted_at);
     assert_eq!(
@@ -115,7 +115,7 @@ async fn accepts_a_done_delivery_again_after_forget() {
         let again = if keep.is_zero() { SettleOutcome::Gone } else { SettleOutcome::Settled };
         assert_eq!(settle(&store, leased[0].lease(), keep_for(keep)).await, again);
         assert_eq!(store.accept(&new, RETENTION).await.unwrap(), known("one"));
-        let kept = store.show(id(round)).await.unwrap().map(|entry| (entry.state, entry.body.unwrap()));
+        let kept = show(&store, round).await.map(|entry| (entry.state, entry.body.unwrap()));
         assert_eq!(kept, (!keep.is_zero()).then(|| (DeliveryState::Done, "one".into())));
         assert_eq!(folder.count("klikit_inbox"), u32::from(!keep.is_zero()));
         assert_eq!(folder.count("klikit_inbox_body"), u32::from(!keep.is_zero()));

@@ -5,12 +5,12 @@ use std::{env, fs};
 use futures_util::future::join_all;
 use tower_klikit::{
     dedupe::{ClaimOutcome, Ledger},
-    inbox::{Acceptance, DeliveryId, DeliveryState, InboxAdmin, InboxStore},
+    inbox::{Acceptance, DeliveryId, DeliveryState, InboxStore},
 };
 use tower_klikit_sqlite::{SqliteErrorKind, SqliteStore};
 
 use crate::{
-    deliveries::{dead_letter, delivery, done, keep_for, lease, request, settled},
+    deliveries::{dead_letter, delivery, done, keep_for, lease, request, settled, show},
     support::{Folder, LEASE, RETENTION, TERMS, TestClock, claim, digest, kind, with_suffix},
 };
 
@@ -55,7 +55,7 @@ async fn restart_forgets_nothing() {
         store = clock.open(&folder.file());
         let counts = store.counts().await.unwrap();
         assert_eq!((counts.ready, counts.leased, counts.dead, counts.done), (1, 1, 1, 1));
-        let dead = store.show(DeliveryId::new(1)).await.unwrap().unwrap();
+        let dead = show(&store, 1).await.unwrap();
         assert_eq!((dead.state, dead.attempts), (DeliveryState::Dead, 1));
         assert_eq!(dead.reason.as_deref(), Some("it's dead — Phở"));
         assert_eq!(dead.body.unwrap(), "x".repeat(20_000));

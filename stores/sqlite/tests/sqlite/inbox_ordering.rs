@@ -2,11 +2,13 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use tower_klikit::inbox::{DeliveryId, InboxAdmin, InboxStore, LeaseRequest, Leased, SettleOutcome, Settlement};
+use tower_klikit::inbox::{InboxStore, LeaseRequest, Leased, SettleOutcome, Settlement};
 use tower_klikit_sqlite::SqliteStore;
 
 use crate::{
-    deliveries::{self, accept, dead_letter, dead_letters, done, extend, ids, keep_for, request, reschedule, settled},
+    deliveries::{
+        self, accept, dead_letter, dead_letters, done, extend, ids, keep_for, request, reschedule, retry, settled,
+    },
     support::{Folder, LEASE, TestClock},
 };
 
@@ -36,8 +38,8 @@ async fn leases_one_delivery_per_ordering_key() {
     settled(&store, &first[0], dead_letter("400")).await;
     let second = lease(&store, 10).await;
     assert_eq!(ids(&second), [2]);
-    assert!(store.retry(DeliveryId::new(1)).await.unwrap());
-    assert!(!store.retry(DeliveryId::new(1)).await.unwrap());
+    assert!(retry(&store, 1).await);
+    assert!(!retry(&store, 1).await);
     assert!(lease(&store, 10).await.is_empty(), "a leased delivery blocks its ordering key");
     settled(&store, &second[0], Settlement::Release).await;
     let first = lease(&store, 10).await;
@@ -68,7 +70,7 @@ async fn retried_delivery_precedes_an_expired_lease() {
     accept(&store, "evt-2", &["key"]).await;
     settled(&store, &lease(&store, 1).await[0], dead_letter("400")).await;
     assert_eq!(ids(&lease(&store, 1).await), [2]);
-    assert!(store.retry(DeliveryId::new(1)).await.unwrap());
+    assert!(retry(&store, 1).await);
     assert!(lease(&store, 1).await.is_empty());
     clock.advance(LEASE);
     assert_eq!(ids(&lease(&store, 2).await), [1]);

@@ -57,7 +57,9 @@ impl InboxFile {
             DELETE FROM klikit_ledger;
             DELETE FROM klikit_inbox;
             DELETE FROM klikit_inbox_body;
-            DELETE FROM klikit_inbox_key
+            DELETE FROM klikit_inbox_key;
+            DELETE FROM klikit_inbox_attempt;
+            DELETE FROM klikit_inbox_pause;
             ";
         self.connect().execute_batch(empty).unwrap();
         store.clone()
@@ -80,7 +82,13 @@ impl InboxFile {
             UPDATE klikit_inbox SET
                 due = due - {time},
                 accepted_at = accepted_at - {time},
-                since = since - {time};
+                since = since - {time},
+                started_at = started_at - {time},
+                history_until = history_until - {time};
+            UPDATE klikit_inbox_attempt SET
+                started_at = started_at - {time},
+                ended_at = ended_at - {time};
+            UPDATE klikit_inbox_pause SET since = since - {time};
 
             COMMIT
             "

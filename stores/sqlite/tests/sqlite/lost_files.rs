@@ -13,11 +13,11 @@ use std::{
     time::SystemTime,
 };
 
-use tower_klikit::inbox::{Acceptance, InboxAdmin, InboxStore};
+use tower_klikit::inbox::{Acceptance, InboxStore};
 use tower_klikit_sqlite::{SqliteErrorKind, SqliteStore};
 
 use crate::{
-    deliveries::{accept, delivery},
+    deliveries::{accept, delivery, show},
     processes::{ChildProcess, FILE},
     support::{Folder, RETENTION, kind, with_suffix},
 };
@@ -191,7 +191,7 @@ async fn recovers_when_a_moved_folder_is_back() {
     }
     fs::rename(&there, &here).unwrap();
     accept(&store, "evt-3", &[]).await;
-    assert!(store.show(tower_klikit::inbox::DeliveryId::new(1)).await.unwrap().is_some());
+    assert!(show(&store, 1).await.is_some());
     drop(store);
     let path = here.join("klikit.db");
     crate::support::until("the file to be closed", || !with_suffix(&path, "-wal").exists());

@@ -4,7 +4,7 @@ use std::{env, fs, path::Path, time::SystemTime};
 
 use tower_klikit::{
     dedupe::{ClaimOutcome, Ledger, StoreError},
-    inbox::{DeliveryId, Filter, InboxAdmin, InboxStore},
+    inbox::{DeliveryId, Filter, InboxAdmin, InboxStore, LedgerRows, Pause, ShowBody},
 };
 use tower_klikit_sqlite::{SqliteError, SqliteErrorKind, SqliteStore};
 
@@ -101,7 +101,7 @@ async fn ledger_only_store_has_no_inbox() {
     let errors = [
         store.accept(&new, RETENTION).await.map(drop),
         store.lease(&request(1, 1)).await.map(drop),
-        store.start(&[]).await.map(drop),
+        store.start(&[], "worker").await.map(drop),
         store.extend(&[], RETENTION).await.map(drop),
         store.settle(&[]).await.map(drop),
         store.backlog(1).await.map(drop),
@@ -112,9 +112,12 @@ async fn ledger_only_store_has_no_inbox() {
         store.purge_dead(RETENTION, 1).await.map(drop),
         store.find(&Filter::new(), None, 1).await.map(drop),
         store.dead_letter(&[], &[], "").await.map(drop),
-        store.forget_deliveries(&[], &[]).await.map(drop),
-        store.show(DeliveryId::new(1)).await.map(drop),
-        store.retry(DeliveryId::new(1)).await.map(drop),
+        store.delete(&[], &[], LedgerRows::Keep).await.map(drop),
+        store.show(DeliveryId::new(1), ShowBody::Omit).await.map(drop),
+        store.requeue(&[], &[]).await.map(drop),
+        store.pause(&Pause::everything(), "operator").await.map(drop),
+        store.resume(&Pause::everything()).await.map(drop),
+        store.pauses().await.map(drop),
         InboxAdmin::forget_event(&store, event).await.map(drop),
         store.forget_accepted(window).await.map(drop),
     ];

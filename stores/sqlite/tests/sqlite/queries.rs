@@ -53,6 +53,7 @@ fn change(folder: &Folder, sql: &str) {
 /// leased, 6 is done, and 7 and 8 are ready.
 async fn filled(folder: &Folder, clock: &TestClock) -> SqliteStore {
     let store = clock.open(&folder.file());
+    let first = delivery("evt-1", "body of evt-1", &["order:42@default"]).with_terms(&["order:42"]);
     for (event, keys, reason) in [
         ("evt-1", &["order:42@default"][..], "400 Bad Request"),
         ("evt-2", &["order:42@default", "order:43@default"], ""),
@@ -60,7 +61,10 @@ async fn filled(folder: &Folder, clock: &TestClock) -> SqliteStore {
         ("evt-4", &["order:44@default"], "503 Service Unavailable"),
         ("evt-5", &["order:42@default"], ""),
     ] {
-        accept(&store, event, keys).await;
+        match event {
+            "evt-1" => assert_eq!(store.accept(&first, RETENTION).await.unwrap(), Acceptance::Accepted),
+            _ => accept(&store, event, keys).await,
+        }
         clock.advance(Duration::from_secs(1));
         if reason.is_empty() {
             // Make it dead for now, so that it does not block the next delivery.
@@ -97,6 +101,12 @@ async fn documented_queries_find_deliveries() {
             &["2 ready evt-2 2023-11-14T22:13:21Z 1970-01-01T00:00:00Z"],
         ),
         ("All deliveries of an event.", &["id", "state", "reason"], &["1 dead 400 Bad Request", "8 ready NULL"]),
+        ("All deliveries of an order:", &["id", "state"], &["1 dead"]),
+        (
+            "The attempts of a delivery that have ended,",
+            &["attempt", "worker", "started_at", "milliseconds", "status", "reason"],
+            &["1 kitchen-1/4711 2023-11-14T22:13:21Z 0 NULL 400 Bad Request"],
+        ),
         (
             "The latest deliveries of a tenant",
             &["id", "event_id"],
@@ -118,7 +128,7 @@ async fn documented_queries_find_deliveries() {
     }
     let one = rows(&folder, &documented("One delivery with the head"), &["state", "body_bytes", "head"]);
     assert!(one.len() == 1 && one[0].starts_with("dead 13 {\"event_id\":\"evt-1\","), "{one:?}");
-    assert_eq!(DOCS.matches("```sql").count(), 8 + 3);
+    assert_eq!(DOCS.matches("```sql").count(), 10 + 3);
 }
 
 #[tokio::test]
@@ -314,11 +324,11 @@ async fn revived_delivery_has_its_new_labels() {
     accept(&store, "evt-1", &["key"]).await;
     settled(&store, &lease(&store, 1, 5).await[0], dead_letter("400")).await;
     let head = r#"{"event_id":"evt-1","event_type":"order.updated","tenant":"warung"}"#;
-    let again = delivery("evt-1", "body of evt-1", &["a", "b"]).with_head(head);
+    let again = delivery("evt-1", "body of evt-1", &["a", "b"]).with_head(head).with_terms(&["branch:7", "order:42"]);
     assert_eq!(store.accept(&again, RETENTION).await.unwrap(), Acceptance::Revived);
-    let labels = "SELECT event_id, event_type, tenant, ordering_keys FROM klikit_deliveries";
-    let shown = rows(&folder, labels, &["event_id", "event_type", "tenant", "ordering_keys"]);
-    assert_eq!(shown, [r#"evt-1 order.updated warung ["a","b"]"#]);
+    let labels = "SELECT event_id, event_type, tenant, branch, orders, ordering_keys FROM klikit_deliveries";
+    let shown = rows(&folder, labels, &["event_id", "event_type", "tenant", "branch", "orders", "ordering_keys"]);
+    assert_eq!(shown, [r#"evt-1 order.updated warung branch:7 ["order:42"] ["a","b"]"#]);
     let queues = rows(&folder, "SELECT ordering_key FROM klikit_inbox_key ORDER BY 1", &["ordering_key"]);
     assert_eq!(queues, ["a", "b"]);
 }

@@ -9,12 +9,12 @@ use std::{fs, path::PathBuf};
 use rusqlite::Connection;
 use tower_klikit::{
     dedupe::{ClaimOutcome, Ledger},
-    inbox::{DeliveryId, DeliveryState, InboxAdmin, InboxStore},
+    inbox::{DeliveryState, Filter, InboxAdmin, InboxStore},
 };
 use tower_klikit_sqlite::{SqliteErrorKind, SqliteStore};
 
 use crate::{
-    deliveries::{done, ids, lease, settled},
+    deliveries::{done, ids, lease, settled, show},
     support::{Folder, LEASE, TERMS, TestClock, claim, digest},
 };
 
@@ -42,11 +42,13 @@ fn versions(folder: &Folder) -> Vec<(String, u32)> {
 }
 
 #[test]
-fn new_file_has_the_same_schema_as_version_1() {
-    let folder = Folder::new();
-    drop(folder.open());
-    assert_eq!(definitions(&folder), definitions(&version_1()));
-    assert_eq!(versions(&folder), [("inbox".into(), 1), ("ledger".into(), 1)]);
+fn new_file_has_the_same_schema_as_a_migrated_one() {
+    let (new, migrated) = (Folder::new(), version_1());
+    for folder in [&new, &migrated] {
+        drop(folder.open());
+        assert_eq!(versions(folder), [("inbox".into(), 2), ("ledger".into(), 1)]);
+    }
+    assert_eq!(definitions(&new), definitions(&migrated));
 }
 
 #[tokio::test]
@@ -56,9 +58,12 @@ async fn file_of_version_1_opens_with_all_rows() {
     let store = clock.open(&folder.file());
     let counts = store.counts().await.unwrap();
     assert_eq!((counts.ready, counts.leased, counts.dead, counts.done), (3, 1, 1, 1));
-    let dead = store.show(DeliveryId::new(1)).await.unwrap().unwrap();
+    let dead = show(&store, 1).await.unwrap();
     assert_eq!((dead.state, dead.attempts, dead.reason.as_deref()), (DeliveryState::Dead, 1, Some("422")));
     assert_eq!((dead.event_id(), dead.body.as_deref()), (Some("evt-1"), Some(&b"body of evt-1"[..])));
+    assert!(dead.terms.is_empty() && dead.history.is_empty());
+    let found = store.find(&Filter::new().event_id("evt-1"), None, 10).await.unwrap();
+    assert_eq!(found.entries.iter().map(|entry| entry.id.get()).collect::<Vec<_>>(), [1]);
     assert_eq!(store.claim(&claim(1, 9), &TERMS).await.unwrap(), ClaimOutcome::Done { digest: digest(1) });
     let in_flight = ClaimOutcome::InFlight { digest: digest(2), remaining: LEASE };
     assert_eq!(store.claim(&claim(2, 9), &TERMS).await.unwrap(), in_flight);
@@ -79,9 +84,9 @@ fn printed_migrations_leave_nothing_to_do() {
         let folder = Folder::new();
         let builder = SqliteStore::builder().table_prefix(prefix);
         let connection = folder.connect();
-        for migration in builder.migrations().unwrap() {
+        for (migration, version) in builder.migrations().unwrap().iter().zip([1, 1, 2]) {
             let printed = migration.to_string();
-            assert!(printed.starts_with(&format!("-- {}, version 1\n", migration.part())), "{printed}");
+            assert!(printed.starts_with(&format!("-- {}, version {version}\n", migration.part())), "{printed}");
             connection.execute_batch(&format!("BEGIN; {printed} COMMIT;")).unwrap();
         }
         let before = definitions(&folder);
@@ -119,6 +124,7 @@ fn files_without_a_table_are_rejected() {
     for (statement, missing) in [
         ("DROP TABLE klikit_inbox", "the table klikit_inbox"),
         ("DROP TABLE klikit_inbox_key", "the table klikit_inbox_key"),
+        ("DROP TABLE klikit_inbox_pause", "the table klikit_inbox_pause"),
         ("DROP TABLE klikit_clock", "the table klikit_clock"),
         ("DROP VIEW klikit_deliveries", "the view klikit_deliveries"),
         ("DROP TRIGGER klikit_inbox_requeue", "the trigger klikit_inbox_requeue"),
@@ -132,7 +138,8 @@ fn files_without_a_table_are_rejected() {
         ),
         ("ALTER TABLE klikit_ledger DROP COLUMN kept_until", "the column kept_until of the table klikit_ledger"),
     ] {
-        let folder = version_1();
+        let folder = Folder::new();
+        drop(folder.open());
         folder.connect().execute_batch(statement).unwrap();
         let error = SqliteStore::open(folder.file()).expect_err(statement);
         assert_eq!(error.kind(), SqliteErrorKind::Tables, "{error}");

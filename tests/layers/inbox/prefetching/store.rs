@@ -9,8 +9,8 @@ use std::{
 use tower_klikit::{
     dedupe::{EventKey, StoreError},
     inbox::{
-        Acceptance, DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, Lease, LeaseBatch, LeaseRequest, NewDelivery,
-        Page, SettleOutcome, Settlement,
+        Acceptance, ActivePause, DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, Lease, LeaseBatch, LeaseRequest,
+        LedgerRows, NewDelivery, Page, Pause, SettleOutcome, Settlement, ShowBody,
     },
 };
 
@@ -47,7 +47,7 @@ impl InboxStore for PrefetchingStore {
         Ok(batch)
     }
 
-    async fn start(&self, leases: &[Lease]) -> Result<Vec<bool>, StoreError> {
+    async fn start(&self, leases: &[Lease], worker: &str) -> Result<Vec<bool>, StoreError> {
         let take_one = |count: &AtomicU32| {
             count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
         };
@@ -57,7 +57,7 @@ impl InboxStore for PrefetchingStore {
         if take_one(&self.denied_starts) {
             return Ok(vec![false; leases.len()]);
         }
-        self.inner.start(leases).await
+        self.inner.start(leases, worker).await
     }
 
     async fn extend(&self, leases: &[Lease], duration: Duration) -> Result<Vec<bool>, StoreError> {
@@ -102,20 +102,25 @@ impl InboxAdmin for PrefetchingStore {
         self.inner.find(filter, after, limit).await
     }
 
-    async fn show(&self, id: DeliveryId) -> Result<Option<Entry>, StoreError> {
-        self.inner.show(id).await
+    async fn show(&self, id: DeliveryId, body: ShowBody) -> Result<Option<Entry>, StoreError> {
+        self.inner.show(id, body).await
     }
 
-    async fn retry(&self, id: DeliveryId) -> Result<bool, StoreError> {
-        self.inner.retry(id).await
+    async fn requeue(&self, ids: &[DeliveryId], states: &[DeliveryState]) -> Result<u64, StoreError> {
+        self.inner.requeue(ids, states).await
     }
 
     async fn dead_letter(&self, ids: &[DeliveryId], states: &[DeliveryState], reason: &str) -> Result<u64, StoreError> {
         self.inner.dead_letter(ids, states, reason).await
     }
 
-    async fn forget_deliveries(&self, ids: &[DeliveryId], states: &[DeliveryState]) -> Result<u64, StoreError> {
-        self.inner.forget_deliveries(ids, states).await
+    async fn delete(
+        &self,
+        ids: &[DeliveryId],
+        states: &[DeliveryState],
+        ledger: LedgerRows,
+    ) -> Result<u64, StoreError> {
+        self.inner.delete(ids, states, ledger).await
     }
 
     async fn forget_event(&self, event: &EventKey) -> Result<u64, StoreError> {
@@ -124,6 +129,18 @@ impl InboxAdmin for PrefetchingStore {
 
     async fn forget_accepted(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
         self.inner.forget_accepted(window).await
+    }
+
+    async fn pause(&self, pause: &Pause, operator: &str) -> Result<u64, StoreError> {
+        self.inner.pause(pause, operator).await
+    }
+
+    async fn resume(&self, pause: &Pause) -> Result<bool, StoreError> {
+        self.inner.resume(pause).await
+    }
+
+    async fn pauses(&self) -> Result<Vec<ActivePause>, StoreError> {
+        self.inner.pauses().await
     }
 }
 
@@ -164,7 +181,7 @@ impl PrefetchingStore {
         let mut entries = Vec::new();
         for id in 1..=DELIVERIES {
             let id = DeliveryId::new(i64::try_from(id).unwrap());
-            entries.extend(self.inner.show(id).await.unwrap());
+            entries.extend(self.inner.show(id, ShowBody::Omit).await.unwrap());
         }
         entries
     }

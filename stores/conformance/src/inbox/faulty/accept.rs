@@ -28,6 +28,10 @@ impl FaultyStore {
                 remade(new, claim.clone(), String::from_utf8_lossy(new.body()).into_owned().into())
             }
             OneOrderingKeyIsKept if new.ordering_keys().len() > 1 => new.clone().with_ordering_keys(&["b"]),
+            OneTermIsKept => {
+                let first: Vec<&str> = new.terms().iter().take(1).map(|term| term.as_str()).collect();
+                new.clone().with_terms(&first)
+            }
             NothingIsOrdered => new.clone().with_ordering_keys(&[]),
             _ => new.clone(),
         }
@@ -154,6 +158,19 @@ impl FaultyStore {
                 if old.body() == new.body() {
                     *new = old.with_head(new.head());
                 }
+            }
+            (RevivalDeletesRecords, Acceptance::Revived) => {
+                delivery.history.clear();
+                delivery.open = None;
+            }
+            (RevivedKeepsItsTerms, Acceptance::Revived) => {
+                let terms = before.deliveries[&id].request.terms();
+                let terms: Vec<&str> = terms.iter().map(|term| term.as_str()).collect();
+                delivery.request = delivery.request.clone().with_terms(&terms);
+            }
+            (ReplacementKeepsTheRecords, Acceptance::Accepted) => {
+                let old = before.id_of(&key).map(|id| before.deliveries[&id].history.clone());
+                delivery.history = old.unwrap_or_default();
             }
             (RevivedIsAcceptedAnew, Acceptance::Revived) => delivery.accepted = now,
             (RevivedIgnoresLeasesBehindIt, Acceptance::Revived) => delivery.reason = Some(REVIVED.into()),

@@ -599,6 +599,304 @@ faults! {
     /// Deletes the ledger rows of purged dead letters.
     PurgeOfDeadDeletesTheRow: purged_dead_letter_is_still_known,
 
+    // Records of attempts.
+    /// Records no status.
+    StatusesAreLost: each_outcome_is_recorded,
+    /// Records no reason.
+    ReasonsOfRecordsAreLost: each_outcome_is_recorded,
+    /// Records no end of an attempt.
+    RecordsHaveNoEnd: each_outcome_is_recorded,
+    /// Records the number of the attempt before.
+    RecordsAreNumberedFrom0: each_outcome_is_recorded,
+    /// Records no success.
+    SuccessHasNoRecord: each_outcome_is_recorded,
+    /// Records no failure.
+    FailureHasNoRecord: each_outcome_is_recorded,
+    /// Records no failure that dead-letters.
+    DeadLetterHasNoRecord: each_outcome_is_recorded,
+    /// Keeps only the last record.
+    SettlingDeletesEarlierRecords: each_outcome_is_recorded,
+    /// Shows the newest record first.
+    NewestRecordComesFirst: each_outcome_is_recorded,
+    /// Records the start of an attempt as its end.
+    RecordsEndWhenTheyStart: records_have_times,
+    /// Records the end of an attempt as its start.
+    RecordsStartWhenTheyEnd: records_have_times,
+    /// Shows no record of an open attempt.
+    OpenAttemptIsNotShown: records_have_times,
+    /// Shows an open attempt with an end.
+    OpenAttemptHasAnEnd: records_have_times,
+    /// Does not open the attempt that the lease counts.
+    LeasingOpensNothing: each_outcome_is_recorded,
+    /// Does not store the name of the worker that leases.
+    LeasesNameNoWorker: each_outcome_is_recorded,
+    /// Opens an attempt that is leased ahead.
+    LeasingAheadOpens: records_have_times,
+    /// Does not open an attempt when it starts.
+    StartingOpensNothing: records_have_times,
+    /// Opens an attempt again when it starts again.
+    StartingReopens: attempt_opens_when_it_starts,
+    /// Does not store the name of the worker that starts.
+    StartsNameNoWorker: attempt_opens_when_it_starts,
+    /// Records a release.
+    ReleaseIsRecorded: untaken_attempt_leaves_no_record,
+    /// Records an expiry.
+    ExpiryIsRecorded: untaken_attempt_leaves_no_record,
+    /// Deletes all records at a release.
+    ReleaseDeletesRecords: untaken_attempt_leaves_no_record,
+    /// Leaves the attempt open at a release.
+    ReleaseLeavesTheAttemptOpen: untaken_attempt_leaves_no_record,
+    /// Does not record an attempt that is lost when the delivery is leased again.
+    LostAttemptIsNotRecorded: lost_attempt_is_recorded,
+    /// Records an end of a lost attempt.
+    LostAttemptHasAnEnd: lost_attempt_is_recorded,
+    /// Records no reason for a lost attempt.
+    LostAttemptHasNoReason: lost_attempt_is_recorded,
+    /// Does not record an attempt that is lost when the lease call dead-letters the delivery.
+    LostAttemptOfADeadLetterIsNotRecorded: lost_attempt_is_recorded,
+    /// Records a lost attempt with the number 0 after a retry.
+    LostAttemptMayHaveNumber0: lost_attempt_has_a_number,
+    /// Closes the attempt when the lease call dead-letters the delivery.
+    DeadLetteringClosesTheAttempt: late_outcome_replaces_its_record,
+    /// Adds a late outcome to the record of the lost attempt.
+    LateOutcomeAddsARecord: late_outcome_replaces_its_record,
+    /// Does not record a late outcome.
+    LateOutcomeIsNotRecorded: late_outcome_replaces_its_record,
+    /// Leaves the record of a lost attempt at a late release.
+    LateReleaseLeavesTheRecord: late_outcome_replaces_its_record,
+    /// Records nothing if a settlement leaves a dead letter as it is.
+    LeftDeadLettersRecordNothing: failure_of_a_dead_letter_is_recorded,
+    /// Ends the attempt of a handler that takes over a lease.
+    TakeoverEndsTheAttempt: taken_over_attempt_continues,
+    /// Deletes the records at a retry.
+    RequeueingDeletesRecords: records_survive_retries,
+    /// Deletes the records at a revival.
+    RevivalDeletesRecords: taken_over_attempt_continues,
+    /// Gives a new delivery the records of the one that it replaces.
+    ReplacementKeepsTheRecords: records_are_deleted_with_the_delivery,
+    /// Shows more than the last records.
+    AllRecordsAreShown: shows_the_last_records,
+    /// Shows the first records instead of the last.
+    FirstRecordsAreShown: shows_the_last_records,
+    /// Shows an open attempt in addition to the largest number of records.
+    OpenAttemptIsShownBeyondTheLimit: shows_the_last_records,
+    /// Records a settlement each time that it is repeated.
+    RepeatedSettlementIsRecorded: repeated_settlement_adds_no_record,
+
+    // Keeping the history.
+    /// Deletes the history with the body.
+    HistoryIsNotKept: history_is_kept_without_the_body,
+    /// Keeps the body for as long as the history.
+    HistoryKeepsTheBody: history_is_kept_without_the_body,
+    /// Keeps the history for half the time.
+    HistoryEndsEarly: history_is_kept_without_the_body,
+    /// Keeps the history for a day longer.
+    HistoryIsKeptForLonger: history_is_kept_without_the_body,
+    /// Purges the history with the body.
+    PurgeTakesTheHistory: body_is_purged_before_the_history,
+    /// Purges no body whose history is kept for longer.
+    PurgeLeavesTheBody: body_is_purged_before_the_history,
+    /// Does not count a purged body.
+    PurgedBodiesAreNotCounted: body_is_purged_before_the_history,
+    /// Counts a purged body again at the next purge.
+    PurgedBodiesCountAgain: history_is_kept_without_the_body,
+    /// Purges the body when the history is over.
+    BodyGoesWithTheHistory: body_may_outlast_the_history,
+    /// Needs two purges for a delivery whose body and history are over.
+    OverdueHistoryStays: overdue_history_is_purged_with_its_body,
+    /// Never evicts a delivery without a body.
+    EvictionSparesTheHistory: evicts_deliveries_without_bodies,
+    /// Deletes the ledger row of a delivery whose history alone is kept.
+    HistoryDeletesTheRow: delivery_without_body_is_known,
+    /// Requeues a delivery without its body.
+    RequeuesWithoutABody: delivery_without_body_is_known,
+
+    // Expiring.
+    /// Counts the attempt of a delivery that expired.
+    ExpiryCountsTheAttempt: expired_delivery_is_dead,
+    /// Takes all attempts off a delivery that expired.
+    ExpiryTakesAllAttemptsOff: expired_delivery_is_dead,
+    /// Stores no reason for a delivery that expired.
+    ExpiryHasNoReason: expired_delivery_is_dead,
+    /// Makes a delivery that expired ready.
+    ExpiryReschedules: untaken_attempt_leaves_no_record,
+    /// Lets a delivery that expired block its ordering keys.
+    ExpiredBlock: expired_delivery_blocks_nothing,
+    /// Replaces the reason of a dead letter by hand with that of the expiry.
+    ExpiryReplacesAnyDeadLetter: expiry_leaves_a_dead_letter_by_hand,
+    /// Leases deliveries without their age.
+    AgeIsNotReturned: leased_delivery_has_its_age,
+    /// Measures the age from the time at which the delivery was due.
+    AgeCountsFromTheDueTime: leased_delivery_has_its_age,
+    /// Measures the age of a revived delivery from its revival.
+    AgeCountsFromTheRevival: leased_delivery_has_its_age,
+    /// Does not mark deliveries that were retried after they had expired.
+    RetriedAfterExpiryIsNotMarked: marks_deliveries_retried_after_expiry,
+    /// Marks every retried delivery as one that had expired.
+    EveryRetriedIsMarked: marks_deliveries_retried_after_expiry,
+    /// Does not mark such a delivery again if its lease expires.
+    OnlyTheFirstLeaseIsMarked: marks_deliveries_retried_after_expiry,
+
+    // Searching.
+    /// Finds deliveries with every id.
+    FilterIgnoresTheId: finds_by_id,
+    /// Finds the delivery with this id on each page.
+    IdIgnoresTheStart: finds_by_id,
+    /// Finds deliveries with every order.
+    FilterIgnoresTheOrder: finds_by_order_and_branch,
+    /// Finds deliveries of every branch.
+    FilterIgnoresTheBranch: finds_by_order_and_branch,
+    /// Finds deliveries by their order alone if the filter names a branch too.
+    FilterTakesOneTerm: finds_by_order_and_branch,
+    /// Stores only one search term.
+    OneTermIsKept: finds_by_order_and_branch,
+    /// Finds orders whose ids begin with the filter's.
+    TermsAreBeginnings: finds_by_order_and_branch,
+    /// Finds branches by the ids of orders.
+    TermsIgnoreTheKind: finds_by_order_and_branch,
+    /// Leaves the old search terms in a revived delivery.
+    RevivedKeepsItsTerms: revived_delivery_has_new_terms,
+    /// Finds deliveries with every event type.
+    FilterIgnoresTheEventType: finds_by_event_type,
+    /// Finds deliveries with every reason.
+    FilterIgnoresTheReason: finds_by_reason,
+    /// Finds reasons in upper and lower case.
+    ReasonsIgnoreTheCase: finds_by_reason,
+    /// Treats the part of a reason as a pattern.
+    ReasonsArePatterns: finds_by_reason,
+    /// Finds only whole reasons.
+    ReasonsAreCompared: finds_by_reason,
+    /// Finds deliveries with every number of attempts.
+    FilterIgnoresTheAttempts: finds_by_attempts,
+    /// Does not find deliveries with the largest number of attempts.
+    AttemptsExcludeTheEnd: finds_by_attempts,
+    /// Finds deliveries that are too young.
+    FilterIgnoresTheLeastAge: finds_by_age,
+    /// Finds deliveries that are too old.
+    FilterIgnoresTheLargestAge: finds_by_age,
+    /// Returns records of attempts on a page.
+    PagesHaveRecords: lists_dead_deliveries_in_pages,
+    /// Returns pages that say that no body is stored.
+    BodiesAreNotAnnounced: body_is_purged_before_the_history,
+    /// Returns pages without search terms.
+    PagesHaveNoTerms: entries_describe_the_delivery,
+    /// Returns pages without ages.
+    PagesHaveNoAges: entries_describe_the_delivery,
+    /// Shows the body even if it is not requested.
+    ShowIgnoresTheBody: shows_the_body_only_if_asked,
+    /// Reports that no page follows if the filter names an order or a branch.
+    FirstPageOfTermsIsTheLast: finds_each_part_in_pages,
+    /// Reports that no page follows if the filter selects dead deliveries.
+    FirstPageOfTheDeadIsTheLast: finds_each_part_in_pages,
+
+    // Requeueing and deleting.
+    /// Requeues deliveries in states that were not named.
+    RequeuesAnyState: only_dead_deliveries_are_retried,
+    /// Requeues pending deliveries.
+    RequeuesPendingOnes: requeues_only_the_states_named,
+    /// Never requeues kept deliveries.
+    KeptAreNeverRequeued: requeues_only_the_states_named,
+    /// Counts a delivery for each time that its id is named.
+    RequeueingCountsIds: requeues_only_the_states_named,
+    /// Requeues only the first of several deliveries.
+    RequeuesOnlyTheFirst: requeues_only_the_states_named,
+    /// Counts only one of several deliveries.
+    RequeueingCountsOne: requeues_many_at_once,
+    /// Leaves the attempts counted when a kept delivery is requeued.
+    RequeuedKeptHasAttempts: requeues_only_the_states_named,
+    /// Makes a kept delivery due when its time to be kept ends.
+    RequeuedKeptIsDueLater: requeues_only_the_states_named,
+    /// Removes the ordering keys of a kept delivery when it is requeued.
+    RequeuedKeptGoesLast: requeued_delivery_keeps_the_rest,
+    /// Removes the reason of a requeued delivery that failed.
+    RequeuedHasNoReason: requeued_delivery_keeps_the_rest,
+    /// Deletes the ledger row of a requeued delivery.
+    RequeueingDeletesTheRow: dead_delivery_can_be_retried,
+    /// Deletes the ledger rows of deleted deliveries although they must stay.
+    DeletingAlwaysDeletesTheRows: deleted_delivery_stays_known,
+    /// Dead-letters deliveries instead of deleting them, if their ledger rows are kept.
+    KeptRowsKeepTheDelivery: deleted_delivery_stays_known,
+    /// Does not delete deliveries with ordering keys, if their ledger rows are kept.
+    KeptRowsKeepTheQueue: deleted_delivery_frees_its_queue,
+
+    // Pausing.
+    /// Leases paused deliveries.
+    NothingIsPaused: pauses_select_by_tenant_and_type,
+    /// Pauses the deliveries of every tenant.
+    PausesIgnoreTheTenant: pauses_select_by_tenant_and_type,
+    /// Pauses the deliveries with every event type.
+    PausesIgnoreTheType: pauses_select_by_tenant_and_type,
+    /// Pauses deliveries that match one part of a pause with two.
+    PausesSelectOneOfTwo: pauses_select_by_tenant_and_type,
+    /// Pauses deliveries without an event type if one is paused.
+    TypelessIsPausedByType: pauses_select_by_tenant_and_type,
+    /// Does not pause deliveries without an event type.
+    TypelessIsNeverPaused: pauses_select_by_tenant_and_type,
+    /// Lifts nothing.
+    ResumeLiftsNothing: pauses_select_by_tenant_and_type,
+    /// Lifts a pause after a day.
+    PausesEndAfterADay: paused_delivery_stays_pending,
+    /// Leases deliveries that a paused one blocks.
+    PausedDoesNotBlock: paused_delivery_stays_pending,
+    /// Leaves paused deliveries out of the backlog.
+    PausedIsNotPending: paused_delivery_stays_pending,
+    /// Dead-letters paused deliveries whose lease expired on the last attempt.
+    PausedIsDeadLettered: paused_delivery_is_not_dead_lettered,
+    /// Releases no leases at a pause.
+    PauseReleasesNothing: pause_releases_what_has_not_started,
+    /// Reports that a pause released nothing.
+    PauseReportsNoReleases: pause_releases_what_has_not_started,
+    /// Releases deliveries whose attempts have started.
+    PauseReleasesRunningOnes: paused_delivery_is_not_dead_lettered,
+    /// Releases deliveries that the pause does not select.
+    PauseReleasesOtherOnes: pause_releases_what_has_not_started,
+    /// Leaves the lease of a released delivery valid.
+    PauseLeavesTheTokenLeased: pause_releases_what_has_not_started,
+    /// Releases deliveries that are due only after a day.
+    PauseReleasesForADay: pause_releases_what_has_not_started,
+    /// Starts no attempt of a paused delivery.
+    PausedIsNotStarted: pause_releases_what_has_not_started,
+    /// Extends no lease of a paused delivery.
+    PausedIsNotExtended: pause_releases_what_has_not_started,
+    /// Does not release a delivery whose lease has expired.
+    PauseSparesExpiredLeases: pause_releases_expired_leases,
+    /// Makes rescheduled deliveries due at a pause.
+    PauseMakesEverythingDue: pause_releases_expired_leases,
+    /// Lifts all pauses.
+    ResumeLiftsEverything: only_the_equal_pause_is_lifted,
+    /// Lifts pauses that select fewer deliveries too.
+    ResumeLiftsNarrowerPauses: only_the_equal_pause_is_lifted,
+    /// Reports that it lifted a pause that is not in force.
+    ResumeIsAlwaysTrue: only_the_equal_pause_is_lifted,
+    /// Lifts the other pauses when another begins.
+    PausesReplaceEachOther: only_the_equal_pause_is_lifted,
+    /// Begins a pause again that is in force already.
+    SecondPauseReplacesTheFirst: lists_pauses_in_order,
+    /// Stores no name of the operator.
+    PausesNameNoOperator: lists_pauses_in_order,
+    /// Lists the pauses in reverse order.
+    PausesAreListedBackwards: lists_pauses_in_order,
+    /// Lists pauses that began now.
+    PausesBeginNow: lists_pauses_in_order,
+    /// Lists only one pause.
+    OnePauseIsListed: lists_pauses_in_order,
+    /// Does not extend held leases of paused deliveries.
+    HeldIsNotExtendedIfPaused: held_lease_of_a_paused_one_is_extended,
+
+    // Sharing.
+    /// Leases longest due first among the deliveries of all tenants.
+    TenantsDoNotShare: tenants_share_the_leases,
+    /// Leases all deliveries of one tenant before those of the next.
+    OneTenantGoesFirst: tenants_share_the_leases,
+    /// Prefetches longest due first among the deliveries of all tenants.
+    PrefetchingDoesNotShare: prefetching_shares_the_leases,
+    /// Leases longest due first among the deliveries of equal rank.
+    TiesGoToTheLongestDue: every_tenant_gets_its_turn,
+    /// Does not count held deliveries in the ranks.
+    HeldDoNotCountInRanks: held_deliveries_count_in_the_rank,
+    /// Leases the deliveries of each tenant in order of acceptance, if there are several tenants.
+    SharedTenantsAreServedAsAccepted: tenant_is_served_longest_due_first,
+
     // Concurrent calls.
     /// Looks up the key, and stores the delivery later without a lock.
     AcceptingIsTwoSteps: one_of_many_copies_is_accepted,
@@ -623,12 +921,43 @@ pub(crate) const NOT_FOUND_BY_CHANCE: &[InboxFault] = &[
     InboxFault::LargerTokensAreCurrent,
     InboxFault::StartingLowersTheCount,
     InboxFault::DeadAreDeletedAfterAMonth,
-    // The model filters by state only.
-    InboxFault::FilterIgnoresTheTenant,
+    // The model filters by state, tenant and order only.
     InboxFault::FilterIgnoresTheEventId,
+    InboxFault::FilterIgnoresTheId,
+    InboxFault::IdIgnoresTheStart,
+    InboxFault::FilterIgnoresTheBranch,
+    InboxFault::FilterTakesOneTerm,
+    InboxFault::TermsAreBeginnings,
+    InboxFault::TermsIgnoreTheKind,
+    InboxFault::FilterIgnoresTheEventType,
+    InboxFault::FilterIgnoresTheReason,
+    InboxFault::ReasonsIgnoreTheCase,
+    InboxFault::ReasonsArePatterns,
+    InboxFault::ReasonsAreCompared,
+    InboxFault::FilterIgnoresTheAttempts,
+    InboxFault::AttemptsExcludeTheEnd,
+    InboxFault::FilterIgnoresTheLeastAge,
+    InboxFault::FilterIgnoresTheLargestAge,
     InboxFault::FilterIgnoresTheBody,
     InboxFault::FilterIgnoresTheStart,
     InboxFault::FilterIgnoresTheEnd,
+    InboxFault::FirstPageOfTheDeadIsTheLast,
+    // Every delivery of the model has an event type.
+    InboxFault::TypelessIsPausedByType,
+    InboxFault::TypelessIsNeverPaused,
+    // The model seldom pauses a delivery whose attempt runs, or for long.
+    InboxFault::PausedIsDeadLettered,
+    InboxFault::HeldIsNotExtendedIfPaused,
+    InboxFault::PausesEndAfterADay,
+    InboxFault::ExpiredClaimIsNotReplaced,
+    InboxFault::EvictsInOrderOfAcceptance,
+    // The model always reads the body, and makes fewer attempts than a store shows.
+    InboxFault::ShowIgnoresTheBody,
+    InboxFault::AllRecordsAreShown,
+    InboxFault::FirstRecordsAreShown,
+    InboxFault::OpenAttemptIsShownBeyondTheLimit,
+    // The model allows every order of tenants that share a rank.
+    InboxFault::TiesGoToTheLongestDue,
     // The model purges expired deliveries whenever time passes.
     InboxFault::StoredLeavesOutThePurgeable,
     InboxFault::NeverEvictsThePurgeable,

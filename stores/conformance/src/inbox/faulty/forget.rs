@@ -105,7 +105,29 @@ impl FaultyStore {
             }
             _ => {}
         }
+        let before = state.clone();
         let purged = state.purge_done(limit);
+        let purged_body = |id: &i64, d: &Delivery| !d.has_body && before.deliveries[id].has_body;
+        match self.fault {
+            PurgeTakesTheHistory => state.deliveries.retain(|id, d| !purged_body(id, d)),
+            PurgeLeavesTheBody => {
+                state.deliveries.iter_mut().for_each(|(id, d)| d.has_body = d.has_body || purged_body(id, d));
+            }
+            PurgedBodiesAreNotCounted => return (before.deliveries.len() - state.deliveries.len()) as u64,
+            PurgedBodiesCountAgain => {
+                let without_body = |d: &&Delivery| d.is(DeliveryState::Done) && !d.has_body;
+                return purged.max(before.deliveries.values().filter(without_body).count() as u64);
+            }
+            OverdueHistoryStays => {
+                let gone = before.deliveries.iter().filter(|(id, d)| d.has_body && !state.deliveries.contains_key(id));
+                let gone: Vec<_> = gone.map(|(id, d)| (*id, d.clone())).collect();
+                for (id, mut delivery) in gone.into_iter().filter(|(_, d)| d.history_until > d.due) {
+                    delivery.remove_body();
+                    state.deliveries.insert(id, delivery);
+                }
+            }
+            _ => {}
+        }
         if self.fault == PurgeClearsTheLedger && purged > 0 {
             state.ledger.0.clear();
         }

@@ -78,6 +78,9 @@ impl FaultyStore {
         request: &LeaseRequest<'_>,
     ) -> (Vec<Lease>, Vec<DeadLettered>) {
         let request = &self.extend_held(state, request);
+        if let Some(leased) = self.lease_unfairly(state, request) {
+            return leased;
+        }
         match self.fault {
             LeasesNeverEnd => {
                 let duration = request.duration.max(DAY);
@@ -121,6 +124,15 @@ impl FaultyStore {
                 let (leases, more) = state.lease(request);
                 return (leases, dead_lettered.into_iter().chain(more).collect());
             }
+            PausedIsDeadLettered => {
+                let may_die = |(id, d): &(&i64, &Delivery)| {
+                    state.is_paused(d) && d.due <= state.now && state.is_exhausted(**id, request.max_attempts)
+                };
+                let spent: Vec<i64> = state.deliveries.iter().filter(may_die).map(|(id, _)| *id).collect();
+                let dead_lettered = state.dead_letter_these(&spent);
+                let (leases, more) = state.lease(request);
+                return (leases, dead_lettered.into_iter().chain(more).collect());
+            }
             ExpiryUndoesTheStart => {
                 let now = state.now;
                 let expired = state.deliveries.values_mut().filter(|d| d.has_expired(now) && !d.attempt_counted);
@@ -158,6 +170,7 @@ impl FaultyStore {
         let (spent, due): (Vec<i64>, Vec<i64>) = state.due().into_iter().partition(is_exhausted);
         let dead_lettered = state.dead_letter_these(&spent);
         let free_handlers = request.free_handlers as usize;
+        let due = state.share(due, request);
         let is_expired = |id: &i64| state.deliveries[id].is(DeliveryState::Leased);
         let mut due = match self.fault {
             ExpiredAreLeasedAhead => due,
@@ -190,6 +203,7 @@ impl FaultyStore {
         let is_exhausted = |id: &i64| state.is_exhausted(*id, request.max_attempts);
         let (spent, due): (Vec<i64>, Vec<i64>) = state.due().into_iter().partition(is_exhausted);
         let dead_lettered = state.dead_letter_these(&spent);
+        let due = state.share(due, request);
         let mut due = state.leave_out(due, request);
         due.truncate(request.limit as usize);
         (state.lease_these(&due, &LeaseRequest { max_attempts, ..*request }), dead_lettered)
@@ -202,6 +216,14 @@ impl FaultyStore {
             HeldIsIgnored => return LeaseRequest { held: &[], ..*request },
             HeldIsNotExtended | HeldIsExtendedAfterSelecting => return *request,
             HeldIsExtendedIfSomeAreRequested if request.limit == 0 => return *request,
+            HeldIsNotExtendedIfPaused => {
+                let is_paused = |lease: &&Lease| {
+                    state.deliveries.get(&lease.id().get()).is_some_and(|delivery| state.is_paused(delivery))
+                };
+                let others: Vec<Lease> = request.held.iter().filter(|lease| !is_paused(lease)).copied().collect();
+                state.extend_held(&LeaseRequest { held: &others, ..*request });
+                return *request;
+            }
             HeldIsAlwaysExtended => {
                 for lease in request.held {
                     state.extend(lease, request.duration);
@@ -295,6 +317,14 @@ impl FaultyStore {
                 Order::Earlier => rival.delivery.is_pending(),
                 Order::Later => is_leased(rival.delivery) && blocked.reason.as_deref() != Some(REVIVED),
             },
+            PausedDoesNotBlock => &|_, rival| match rival.order {
+                Order::Earlier => rival.delivery.is_pending() && !state.is_paused(rival.delivery),
+                Order::Later => is_leased(rival.delivery),
+            },
+            ExpiredBlock => &|_, rival| match rival.order {
+                Order::Earlier => rival.delivery.is_pending() || rival.delivery.is_after_expiry(),
+                Order::Later => is_leased(rival.delivery),
+            },
             HeldDoesNotBlock => &|_, rival| match rival.order {
                 Order::Earlier => rival.delivery.is_pending() && !is_own(rival.id, rival.delivery),
                 Order::Later => is_leased(rival.delivery),
@@ -320,7 +350,9 @@ impl FaultyStore {
             _ => false,
         };
         let due = state.deliveries.iter();
-        let due = due.filter(|(id, d)| d.is_pending() && is_due(d) && is_free(id, d) && !is_spared(**id, d));
+        let due = due.filter(|(id, d)| {
+            d.is_pending() && is_due(d) && !self.leaves_out(state, d) && is_free(id, d) && !is_spared(**id, d)
+        });
         let mut due: Vec<i64> = due.map(|(id, _)| *id).collect();
         due.sort_by_key(|id| state.deliveries[id].due);
         due
@@ -348,6 +380,9 @@ impl FaultyStore {
     pub(super) fn extended(&self, state: &mut ReferenceInbox, lease: &Lease, duration: Duration) -> bool {
         let lease = &self.as_current(state, lease);
         let now = state.now;
+        if self.rejects_paused(state, lease, PausedIsNotExtended) {
+            return false;
+        }
         let (fault, until) = (self.fault, now + duration);
         let delivery = state.deliveries.get_mut(&lease.id().get());
         match (fault, delivery) {

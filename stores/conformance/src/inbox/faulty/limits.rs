@@ -27,6 +27,7 @@ impl FaultyStore {
         match self.fault {
             EvictsOnlyThePurgeable => kept.retain(|id| state.is_over(*id)),
             NeverEvictsThePurgeable => kept.retain(|id| !state.is_over(*id)),
+            EvictionSparesTheHistory => kept.retain(|id| state.deliveries[id].has_body),
             EvictsTheDead => kept.extend(state.dead()),
             EvictsInOrderOfAcceptance => kept.sort_unstable(),
             EvictsTheLatestFirst => kept.reverse(),
@@ -45,7 +46,7 @@ impl FaultyStore {
             }
             _ => {}
         }
-        state.delete(&kept)
+        state.remove(&kept)
     }
 
     pub(super) fn purged_dead(&self, state: &mut ReferenceInbox, age: Duration, limit: u32) -> u64 {
@@ -63,7 +64,7 @@ impl FaultyStore {
         if self.fault == PurgeOfDeadDeletesTheRow {
             self.forget_keys(state, &old);
         }
-        state.delete(&old)
+        state.remove(&old)
     }
 
     fn forget_keys(&self, state: &mut ReferenceInbox, ids: &[i64]) {

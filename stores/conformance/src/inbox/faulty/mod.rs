@@ -2,14 +2,17 @@
 
 mod accept;
 mod admin;
+mod attempts;
 mod faults;
 mod find;
 mod forget;
 mod lease;
 mod ledger;
 mod limits;
+mod pauses;
 mod reference;
 mod settle;
+mod sharing;
 mod start;
 
 use std::{
@@ -26,8 +29,8 @@ use tokio::{
 use tower_klikit::{
     dedupe::{EventKey, StoreError},
     inbox::{
-        Acceptance, Counts, DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, InboxStore, Lease, LeaseBatch,
-        LeaseRequest, NewDelivery, Page, SettleOutcome, Settlement,
+        Acceptance, ActivePause, Counts, DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, InboxStore, Lease,
+        LeaseBatch, LeaseRequest, LedgerRows, NewDelivery, Page, Pause, SettleOutcome, Settlement, ShowBody,
     },
 };
 
@@ -158,12 +161,16 @@ impl InboxStore for FaultyStore {
             let (leases, dead_lettered) = state.lease_due(there, request);
             return Ok(state.batch(leases, dead_lettered));
         }
-        Ok(self.leased(&mut self.state(), request))
+        let mut state = self.state();
+        let before = state.clone();
+        let mut batch = self.leased(&mut state, request);
+        self.lease_after(&before, &mut state, request, &mut batch);
+        Ok(batch)
     }
 
-    async fn start(&self, leases: &[Lease]) -> Result<Vec<bool>, StoreError> {
+    async fn start(&self, leases: &[Lease], worker: &str) -> Result<Vec<bool>, StoreError> {
         if self.fault == StartingIsTwoSteps {
-            return Ok(self.started_in_two_steps(leases).await);
+            return Ok(self.started_in_two_steps(leases, worker).await);
         }
         let mut state = self.state();
         let before = (self.fault == StartsAllOrNone).then(|| state.clone());
@@ -174,7 +181,7 @@ impl InboxStore for FaultyStore {
                 StartsUntilOneFails => started.contains(&false),
                 _ => false,
             };
-            started.push(!is_skipped && self.started(&mut state, lease));
+            started.push(!is_skipped && self.started(&mut state, lease, worker));
         }
         match self.fault {
             StartsAllOrNone if started.contains(&false) => {
@@ -274,20 +281,25 @@ impl InboxAdmin for FaultyStore {
         Ok(self.page(&self.state(), filter, after, limit))
     }
 
-    async fn show(&self, id: DeliveryId) -> Result<Option<Entry>, StoreError> {
-        Ok(self.shown(&self.state(), id.get()))
+    async fn show(&self, id: DeliveryId, body: ShowBody) -> Result<Option<Entry>, StoreError> {
+        Ok(self.shown(&self.state(), id.get(), body))
     }
 
-    async fn retry(&self, id: DeliveryId) -> Result<bool, StoreError> {
-        Ok(self.retried(&mut self.state(), id.get()))
+    async fn requeue(&self, ids: &[DeliveryId], states: &[DeliveryState]) -> Result<u64, StoreError> {
+        Ok(self.requeued(&mut self.state(), &numbers(ids), states))
     }
 
     async fn dead_letter(&self, ids: &[DeliveryId], states: &[DeliveryState], reason: &str) -> Result<u64, StoreError> {
         Ok(self.dead_lettered(&mut self.state(), &numbers(ids), states, reason))
     }
 
-    async fn forget_deliveries(&self, ids: &[DeliveryId], states: &[DeliveryState]) -> Result<u64, StoreError> {
-        Ok(self.forgotten_deliveries(&mut self.state(), &numbers(ids), states))
+    async fn delete(
+        &self,
+        ids: &[DeliveryId],
+        states: &[DeliveryState],
+        ledger: LedgerRows,
+    ) -> Result<u64, StoreError> {
+        Ok(self.deleted(&mut self.state(), &numbers(ids), states, ledger))
     }
 
     async fn forget_event(&self, event: &EventKey) -> Result<u64, StoreError> {
@@ -296,5 +308,17 @@ impl InboxAdmin for FaultyStore {
 
     async fn forget_accepted(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
         Ok(self.forgotten_in(&mut self.state(), &window))
+    }
+
+    async fn pause(&self, pause: &Pause, operator: &str) -> Result<u64, StoreError> {
+        Ok(self.paused(&mut self.state(), pause, operator))
+    }
+
+    async fn resume(&self, pause: &Pause) -> Result<bool, StoreError> {
+        Ok(self.resumed(&mut self.state(), pause))
+    }
+
+    async fn pauses(&self) -> Result<Vec<ActivePause>, StoreError> {
+        Ok(self.listed_pauses(&self.state()))
     }
 }

@@ -10,12 +10,16 @@ use tokio::runtime::Builder;
 use tower_klikit::{
     dedupe::{Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, StoreError},
     inbox::{
-        Acceptance, Counts, DeadLettered, DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, InboxStore, Lease,
-        LeaseBatch, LeaseRequest, Leased, NewDelivery, Page, SettleOutcome, Settlement,
+        Acceptance, ActivePause, AttemptRecord, Counts, DeadLettered, DeliveryId, DeliveryState, Entry, Filter,
+        InboxAdmin, InboxStore, Lease, LeaseBatch, LeaseRequest, Leased, LedgerRows, NewDelivery, Page, Pause,
+        SettleOutcome, Settlement, ShowBody,
     },
 };
 
-use crate::inbox::{self, model, state::ReferenceInbox};
+use crate::inbox::{
+    self, model,
+    state::{Delivery, EndedAttempt, ReferenceInbox},
+};
 
 /// A store without faults.
 #[derive(Debug, Clone, Default)]
@@ -54,27 +58,71 @@ impl ReferenceInbox {
         let delivery = self.deliveries.get(&id)?;
         let accepted_at = self.wall(delivery.accepted);
         let mut entry = Entry::new(DeliveryId::new(id), delivery.state, accepted_at, delivery.request.head());
+        entry.age = self.now - delivery.accepted;
         entry.attempts = delivery.attempts;
         entry.reason.clone_from(&delivery.reason);
         entry.digest = Some(delivery.digest());
-        entry.body = Some(delivery.request.body().clone());
+        entry.has_body = delivery.has_body;
+        entry.terms = delivery.request.terms().to_vec();
         Some(entry)
+    }
+
+    /// Returns the entry with the records of its attempts, and with its body if `body` says so.
+    pub(crate) fn shown(&self, id: i64, body: ShowBody) -> Option<Entry> {
+        let (mut entry, delivery) = (self.entry(id)?, &self.deliveries[&id]);
+        entry.history = self.attempts(delivery);
+        entry.history = entry.history.split_off(entry.history.len().saturating_sub(AttemptRecord::SHOWN));
+        entry.body = delivery.body().cloned().filter(|_| body == ShowBody::Include);
+        Some(entry)
+    }
+
+    /// Returns the records of all attempts, oldest first.
+    pub(crate) fn attempts(&self, delivery: &Delivery) -> Vec<AttemptRecord> {
+        let record = |ended: &EndedAttempt| AttemptRecord {
+            number: ended.number,
+            worker: ended.attempt.worker.clone(),
+            started_at: self.wall(ended.attempt.started),
+            ended_at: ended.ended.map(|at| self.wall(at)),
+            status: ended.status,
+            reason: ended.reason.clone(),
+        };
+        delivery.records().iter().map(record).collect()
+    }
+
+    pub(crate) fn active_pauses(&self) -> Vec<ActivePause> {
+        let active = |(pause, (operator, since)): (&Pause, &(String, Duration))| ActivePause {
+            pause: pause.clone(),
+            operator: operator.clone(),
+            since: self.wall(*since),
+        };
+        self.pauses.iter().map(active).collect()
     }
 
     /// Returns up to `limit` deliveries that the filter selects, without their bodies.
     pub(crate) fn find(&self, filter: &Filter, after: Option<DeliveryId>, limit: u32) -> Page {
+        self.find_where(after, limit, |entry| filter.matches(entry))
+    }
+
+    pub(crate) fn find_where(
+        &self,
+        after: Option<DeliveryId>,
+        limit: u32,
+        is_selected: impl Fn(&Entry) -> bool,
+    ) -> Page {
         let later = self.deliveries.keys().filter(|id| after.is_none_or(|after| **id > after.get()));
-        let mut selected = later.filter_map(|id| self.entry(*id)).filter(|entry| filter.matches(entry));
-        let mut entries: Vec<Entry> = selected.by_ref().take(limit as usize).collect();
+        let mut selected = later.filter_map(|id| self.entry(*id)).filter(is_selected);
+        let entries: Vec<Entry> = selected.by_ref().take(limit as usize).collect();
         let next = selected.next().and(entries.last()).map(|last| last.id);
-        entries.iter_mut().for_each(|entry| entry.body = None);
         Page { entries, next }
     }
 
     pub(crate) fn leased(&self, lease: Lease) -> Leased {
         let delivery = &self.deliveries[&lease.id().get()];
         let (head, body) = (delivery.request.head().to_owned(), delivery.request.body().clone());
-        let leased = Leased::new(lease, head, body).with_ordering_keys(self.ordering_keys(lease.id().get()));
+        let leased = Leased::new(lease, head, body)
+            .with_ordering_keys(self.ordering_keys(lease.id().get()))
+            .with_age(self.now - delivery.accepted);
+        let leased = if delivery.is_after_expiry() { leased.after_expiry() } else { leased };
         let leased = if delivery.after_expired_lease { leased.after_expired_lease() } else { leased };
         if delivery.attempt_counted { leased.with_attempt_counted() } else { leased }
     }
@@ -107,9 +155,9 @@ impl InboxStore for ReferenceStore {
         Ok(state.batch(leases, dead_lettered))
     }
 
-    async fn start(&self, leases: &[Lease]) -> Result<Vec<bool>, StoreError> {
+    async fn start(&self, leases: &[Lease], worker: &str) -> Result<Vec<bool>, StoreError> {
         let mut state = self.state();
-        Ok(leases.iter().map(|lease| state.start(lease)).collect())
+        Ok(leases.iter().map(|lease| state.start(lease, worker)).collect())
     }
 
     async fn extend(&self, leases: &[Lease], duration: Duration) -> Result<Vec<bool>, StoreError> {
@@ -157,20 +205,25 @@ impl InboxAdmin for ReferenceStore {
         Ok(self.state().find(filter, after, limit))
     }
 
-    async fn show(&self, id: DeliveryId) -> Result<Option<Entry>, StoreError> {
-        Ok(self.state().entry(id.get()))
+    async fn show(&self, id: DeliveryId, body: ShowBody) -> Result<Option<Entry>, StoreError> {
+        Ok(self.state().shown(id.get(), body))
     }
 
-    async fn retry(&self, id: DeliveryId) -> Result<bool, StoreError> {
-        Ok(self.state().retry(id.get()))
+    async fn requeue(&self, ids: &[DeliveryId], states: &[DeliveryState]) -> Result<u64, StoreError> {
+        Ok(self.state().requeue(&numbers(ids), states))
     }
 
     async fn dead_letter(&self, ids: &[DeliveryId], states: &[DeliveryState], reason: &str) -> Result<u64, StoreError> {
         Ok(self.state().dead_letter(&numbers(ids), states, reason))
     }
 
-    async fn forget_deliveries(&self, ids: &[DeliveryId], states: &[DeliveryState]) -> Result<u64, StoreError> {
-        Ok(self.state().forget_deliveries(&numbers(ids), states))
+    async fn delete(
+        &self,
+        ids: &[DeliveryId],
+        states: &[DeliveryState],
+        ledger: LedgerRows,
+    ) -> Result<u64, StoreError> {
+        Ok(self.state().delete(&numbers(ids), states, ledger))
     }
 
     async fn forget_event(&self, event: &EventKey) -> Result<u64, StoreError> {
@@ -179,6 +232,18 @@ impl InboxAdmin for ReferenceStore {
 
     async fn forget_accepted(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
         Ok(self.state().forget_accepted(&window))
+    }
+
+    async fn pause(&self, pause: &Pause, operator: &str) -> Result<u64, StoreError> {
+        Ok(self.state().pause(pause, operator))
+    }
+
+    async fn resume(&self, pause: &Pause) -> Result<bool, StoreError> {
+        Ok(self.state().resume(pause))
+    }
+
+    async fn pauses(&self) -> Result<Vec<ActivePause>, StoreError> {
+        Ok(self.state().active_pauses())
     }
 }
 

@@ -40,8 +40,8 @@ impl FaultyStore {
             match (self.fault, settlement) {
                 (DoneIsGone, _) => return SettleOutcome::Gone,
                 (DoneIsSettledAgain, _) => kept.state = DeliveryState::Leased,
-                (DoneIsKeptForLonger, Settlement::Done { keep }) if !keep.is_zero() => kept.due = now + *keep,
-                (DoneIsDeletedByARepeat, Settlement::Done { keep }) if keep.is_zero() => {
+                (DoneIsKeptForLonger, Settlement::Done { keep, .. }) if !keep.is_zero() => kept.due = now + *keep,
+                (DoneIsDeletedByARepeat, Settlement::Done { keep, .. }) if keep.is_zero() => {
                     kept.state = DeliveryState::Leased;
                 }
                 _ => {}
@@ -69,6 +69,7 @@ impl FaultyStore {
         }
         let settled = state.settle(lease, settlement);
         self.settle_after(state, id, &before, settlement);
+        self.record_after(state, lease, &before, settlement);
         if *settlement == Settlement::Release && matches!(before.state, DeliveryState::Leased | DeliveryState::Dead) {
             let attempts = match self.fault {
                 ReleaseTakesOneAttemptOff => Some(before.attempts.saturating_sub(1)),
@@ -103,11 +104,31 @@ impl FaultyStore {
     fn changed(&self, settlement: &Settlement, before: &Delivery) -> Settlement {
         let is_dead = before.is(DeliveryState::Dead);
         match (self.fault, settlement) {
-            (NothingIsKept, Settlement::Done { .. }) => Settlement::Done { keep: Duration::ZERO },
-            (HandledIsKeptForADay, Settlement::Done { keep }) if keep.is_zero() => Settlement::Done { keep: DAY },
+            (NothingIsKept, Settlement::Done { history, status, .. }) => {
+                Settlement::Done { keep: Duration::ZERO, history: *history, status: *status }
+            }
+            (HandledIsKeptForADay, Settlement::Done { keep, history, status }) if keep.is_zero() => {
+                Settlement::Done { keep: DAY, history: *history, status: *status }
+            }
+            (HistoryIsNotKept, Settlement::Done { keep, status, .. }) => {
+                Settlement::Done { keep: *keep, history: Duration::ZERO, status: *status }
+            }
+            (HistoryKeepsTheBody, Settlement::Done { keep, history, status }) => {
+                Settlement::Done { keep: *keep.max(history), history: *history, status: *status }
+            }
+            (HistoryEndsEarly, Settlement::Done { keep, history, status }) => {
+                Settlement::Done { keep: *keep, history: *history / 2, status: *status }
+            }
+            (HistoryIsKeptForLonger, Settlement::Done { keep, history, status }) if !history.is_zero() => {
+                Settlement::Done { keep: *keep, history: *history + DAY, status: *status }
+            }
+            (BodyGoesWithTheHistory, Settlement::Done { keep, history, status }) if !history.is_zero() => {
+                Settlement::Done { keep: *keep.min(history), history: *history, status: *status }
+            }
+            (ExpiryReschedules, Settlement::Expire) => Settlement::Release,
             (ReleasingIsAnAttempt, Settlement::Release) if !before.is(DeliveryState::Ready) => released(),
             (LateReleaseIsAnAttempt, Settlement::Release) if is_dead => released(),
-            (_, Settlement::Reschedule { delay, reason, unordered }) => {
+            (_, Settlement::Reschedule { delay, reason, unordered, status }) => {
                 let (mut delay, mut reason, mut unordered) = (*delay, reason.clone(), *unordered);
                 match self.fault {
                     DelaysAreIgnored => delay = Duration::ZERO,
@@ -118,7 +139,7 @@ impl FaultyStore {
                     EveryFailureLosesItsOrder => unordered = true,
                     _ => {}
                 }
-                Settlement::Reschedule { delay, reason, unordered }
+                Settlement::Reschedule { delay, reason, unordered, status: *status }
             }
             _ => settlement.clone(),
         }
@@ -130,6 +151,9 @@ impl FaultyStore {
         let was_ready = before.is(DeliveryState::Ready);
         match (self.fault, settlement) {
             (HandlingDeletesTheRow, Settlement::Done { .. }) => {
+                state.ledger.0.remove(&before.key());
+            }
+            (HistoryDeletesTheRow, Settlement::Done { keep, history, .. }) if keep.is_zero() && !history.is_zero() => {
                 state.ledger.0.remove(&before.key());
             }
             (DeadReasonsAreLost, Settlement::DeadLetter { .. }) => {
@@ -182,5 +206,5 @@ impl FaultyStore {
 
 /// Returns the settlement of a failed attempt, which some faults use for a release.
 fn released() -> Settlement {
-    Settlement::Reschedule { delay: Duration::ZERO, reason: RELEASED.into(), unordered: false }
+    Settlement::Reschedule { delay: Duration::ZERO, reason: RELEASED.into(), unordered: false, status: None }
 }

@@ -10,8 +10,11 @@ use crate::inbox::{
 };
 
 impl FaultyStore {
-    pub(super) fn started(&self, state: &mut ReferenceInbox, lease: &Lease) -> bool {
+    pub(super) fn started(&self, state: &mut ReferenceInbox, lease: &Lease, worker: &str) -> bool {
         let now = state.now;
+        if self.rejects_paused(state, lease, PausedIsNotStarted) {
+            return false;
+        }
         let Some(delivery) = state.deliveries.get_mut(&lease.id().get()) else {
             return self.fault == MissingAreStarted;
         };
@@ -43,11 +46,20 @@ impl FaultyStore {
             }
             _ => count(delivery),
         }
+        match self.fault {
+            StartingOpensNothing => {}
+            StartingReopens => {
+                delivery.open = None;
+                delivery.open(worker, now);
+            }
+            StartsNameNoWorker => delivery.open("", now),
+            _ => delivery.open(worker, now),
+        }
         true
     }
 
     /// Reads the delivery first and writes it later, without a lock in between.
-    pub(super) async fn started_in_two_steps(&self, leases: &[Lease]) -> Vec<bool> {
+    pub(super) async fn started_in_two_steps(&self, leases: &[Lease], worker: &str) -> Vec<bool> {
         let mut started = Vec::new();
         for lease in leases {
             let id = lease.id().get();
@@ -56,7 +68,7 @@ impl FaultyStore {
             let mut state = self.state();
             started.push(found.is_some());
             state.deliveries.extend(found.map(|found| (id, found)));
-            state.start(lease);
+            state.start(lease, worker);
         }
         started
     }

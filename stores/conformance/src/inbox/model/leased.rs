@@ -8,7 +8,7 @@ use tower_klikit::{
     inbox::{InboxAdmin, InboxStore, LEASE_EXPIRED, Lease, LeaseBatch, LeaseRequest, Leased},
 };
 
-use super::{LeasePair, Model};
+use super::{LeasePair, Model, order::Candidates, same::nearly};
 use crate::{
     inbox::state::{Delivery, ReferenceInbox},
     random::Comparison,
@@ -56,6 +56,12 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'_, S,
             let Delivery { after_expired_lease, attempt_counted, .. } = self.reference.deliveries[&id];
             prop_assert_eq!(leased.is_after_expired_lease(), after_expired_lease, "is_after_expired_lease");
             prop_assert_eq!(leased.is_attempt_counted(), attempt_counted, "is_attempt_counted");
+            prop_assert_eq!(
+                leased.is_after_expiry(),
+                self.reference.deliveries[&id].is_after_expiry(),
+                "is_after_expiry"
+            );
+            nearly(leased.age(), self.reference.now - self.reference.deliveries[&id].accepted)?;
             prop_assert_eq!(leased.ordering_keys(), self.reference.ordering_keys(id));
             prop_assert_eq!(store.attempt(), reference.attempt());
             let known = *self.ids.entry(id).or_insert(store.id());
@@ -79,7 +85,7 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'_, S,
 /// - A READY delivery whose own lease is held may be leased or left out, and may count towards the limit.
 /// - A delivery that is left out because no handler is free may count towards the limit. Its lease has expired, or it has no
 ///   attempts left.
-/// - Deliveries that became due at the same time may be leased in any order.
+/// - [`Candidates`] lists the orders that are allowed.
 fn compare_selection(
     reference: &mut ReferenceInbox,
     leased: &[i64],
@@ -92,30 +98,21 @@ fn compare_selection(
     prop_assert!(dead_lettered.iter().all(may_die), "{:?} were dead-lettered", dead_lettered);
 
     // Sort the deliveries that are due into those that were leased and those that were left out, and why.
-    let (exhausted, mut due): (Vec<i64>, Vec<i64>) = reference.due().into_iter().partition(is_exhausted);
+    let mut possible = reference.due();
+    let (exhausted, mut due): (Vec<i64>, Vec<i64>) = possible.iter().partition(|id| is_exhausted(id));
     let settling = due.extract_if(.., |id| reference.is_settling(*id, request));
     let settling_left_out = settling.filter(|id| !leased.contains(id)).count();
     let left_out = due.iter().copied().filter(|id| !leased.contains(id));
     let may_be_leased_ahead = |id: &i64| reference.may_be_leased_ahead(*id, request.max_attempts);
     let (left_out, left_for_a_handler): (Vec<i64>, Vec<i64>) = left_out.partition(may_be_leased_ahead);
-    let leased_in_order: Vec<i64> = leased.iter().copied().filter(|id| due.contains(id)).collect();
     let (for_handlers, ahead) = leased.split_at(leased.len().min(request.free_handlers as usize));
     prop_assert!(ahead.iter().all(may_be_leased_ahead), "of {:?} some must not be leased ahead", ahead);
-
-    // Read the due times before dead-lettering changes the reference.
-    let due_times = |ids: &[i64]| ids.iter().map(|id| reference.deliveries[id].due).collect::<Vec<_>>();
-    let leased_times = due_times(leased);
-    let left_out_times = due_times(&left_out);
-    let times_in_order = due_times(&leased_in_order);
-    let handler_times = due_times(for_handlers);
-    let left_for_a_handler_times = due_times(&left_for_a_handler);
 
     drop(reference.dead_letter_these(dead_lettered));
     let can_be_leased = reference.due();
     let all_can_be_leased = leased.iter().all(|id| can_be_leased.contains(id));
     prop_assert!(all_can_be_leased, "{:?} were leased, of which only {:?} can be", leased, can_be_leased);
     prop_assert!(leased.len() <= limit, "{} were leased, and {} requested", leased.len(), limit);
-    prop_assert!(times_in_order.is_sorted(), "the leased deliveries are due at {:?}", times_in_order);
 
     // Within the limit, nothing may be left out.
     let used_up = leased.len() + dead_lettered.len() + settling_left_out;
@@ -129,12 +126,11 @@ fn compare_selection(
         prop_assert!(all_dead, "of {:?} only {:?} are dead", exhausted, dead_lettered);
     }
 
-    // A delivery that was left out is not due before one that was leased.
-    if let (Some(last), Some(first)) = (leased_times.iter().max(), left_out_times.first()) {
-        prop_assert!(last <= first, "a delivery due at {:?} was leased before one due at {:?}", last, first);
-    }
-    if let (Some(last), Some(first)) = (handler_times.iter().max(), left_for_a_handler_times.first()) {
-        prop_assert!(last <= first, "a free handler got a delivery due at {:?} before one due at {:?}", last, first);
-    }
-    Ok(())
+    possible.extend(can_be_leased);
+    possible.sort_unstable();
+    possible.dedup();
+    let candidates = Candidates { reference, request, leased, certain: &due, possible: &possible };
+    candidates.are_in_order()?;
+    candidates.come_before(leased, &left_out)?;
+    candidates.come_before(for_handlers, &left_for_a_handler)
 }

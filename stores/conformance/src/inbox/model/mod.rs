@@ -1,6 +1,7 @@
 //! Random calls on a store and on the reference, with a comparison of their results.
 
 mod leased;
+mod order;
 mod same;
 
 use std::{
@@ -17,14 +18,14 @@ use tower_klikit::{
     dedupe::Ledger,
     inbox::{
         Acceptance, DeliveryId, DeliveryState, Filter, InboxAdmin, InboxStore, Lease, LeaseRequest, SettleOutcome,
-        Settlement,
+        Settlement, ShowBody,
     },
 };
 
-use self::same::{nearly, same_acceptance, same_outcome};
+use self::same::{nearly, same_acceptance, same_history, same_outcome};
 use super::{
     state::{Delivery, ReferenceInbox},
-    steps::{InboxStep, Which, claim, made, steps},
+    steps::{InboxStep, WORKERS, Which, claim, made, steps},
 };
 use crate::random::Comparison;
 
@@ -103,7 +104,7 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
             self.compare().await.map_err(at)?;
         }
         for (id, store_id) in &self.ids {
-            let found = self.store.show(*store_id).await.unwrap();
+            let found = self.store.show(*store_id, ShowBody::Include).await.unwrap();
             let is_expected = self.reference.deliveries.contains_key(id);
             prop_assert_eq!(found.is_some(), is_expected, "after the last step, {}", store_id);
         }
@@ -124,16 +125,18 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
                     self.reasons.remove(&id);
                 }
             }
-            InboxStep::Lease { limit, free_handlers, duration, max_attempts, held } => {
+            InboxStep::Lease { limit, free_handlers, duration, max_attempts, held, worker } => {
                 let [limit, free_handlers, max_attempts] = [*limit, *free_handlers, *max_attempts];
                 let (held, held_by_store) = self.leases_of(held);
-                let request = LeaseRequest { limit, free_handlers, duration: *duration, max_attempts, held: &held };
+                let (duration, worker) = (*duration, WORKERS[*worker]);
+                let request = LeaseRequest { limit, free_handlers, duration, max_attempts, held: &held, worker };
                 self.lease(&request, &held_by_store).await?;
             }
-            InboxStep::Start { which } => {
+            InboxStep::Start { which, worker } => {
                 let (leases, store_leases) = self.leases_of(which);
-                let expected: Vec<bool> = leases.iter().map(|lease| self.reference.start(lease)).collect();
-                prop_assert_eq!(self.store.start(&store_leases).await.unwrap(), expected);
+                let worker = WORKERS[*worker];
+                let expected: Vec<bool> = leases.iter().map(|lease| self.reference.start(lease, worker)).collect();
+                prop_assert_eq!(self.store.start(&store_leases, worker).await.unwrap(), expected);
             }
             InboxStep::Extend { which, duration } => {
                 let (leases, store_leases) = self.leases_of(which);
@@ -141,18 +144,14 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
                 prop_assert_eq!(self.store.extend(&store_leases, *duration).await.unwrap(), expected);
             }
             InboxStep::Settle { settlements } => self.settle(settlements).await?,
-            InboxStep::Retry { which } => {
-                let Some(LeasePair { reference, store }) = self.lease_of(*which) else { return Ok(()) };
-                let id = reference.id().get();
-                let expected = self.reference.retry(id);
-                prop_assert_eq!(self.store.retry(store.id()).await.unwrap(), expected);
-                if expected {
-                    self.reasons.remove(&id);
-                }
+            InboxStep::Requeue { which, states } => {
+                let (ids, store_ids) = self.deliveries_of(which);
+                let expected = self.reference.requeue(&ids, states);
+                prop_assert_eq!(self.store.requeue(&store_ids, states).await.unwrap(), expected);
             }
-            InboxStep::Find { states, after, size } => {
+            InboxStep::Find { filter, after, size } => {
                 let after = after.and_then(|which| self.lease_of(which));
-                self.find(states, after, *size).await?;
+                self.find(filter, after, *size).await?;
             }
             InboxStep::DeadLetter { which, states } => {
                 let (ids, store_ids) = self.deliveries_of(which);
@@ -164,10 +163,18 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
                 let expected = self.reference.dead_letter(&ids, states, "by hand");
                 prop_assert_eq!(self.store.dead_letter(&store_ids, states, "by hand").await.unwrap(), expected);
             }
-            InboxStep::ForgetDeliveries { which, states } => {
+            InboxStep::Delete { which, states, ledger } => {
                 let (ids, store_ids) = self.deliveries_of(which);
-                let expected = self.reference.forget_deliveries(&ids, states);
-                prop_assert_eq!(self.store.forget_deliveries(&store_ids, states).await.unwrap(), expected);
+                let expected = self.reference.delete(&ids, states, *ledger);
+                prop_assert_eq!(self.store.delete(&store_ids, states, *ledger).await.unwrap(), expected);
+            }
+            InboxStep::Pause { pause, worker } => {
+                let expected = self.reference.pause(pause, WORKERS[*worker]);
+                prop_assert_eq!(self.store.pause(pause, WORKERS[*worker]).await.unwrap(), expected);
+            }
+            InboxStep::Resume { pause } => {
+                let expected = self.reference.resume(pause);
+                prop_assert_eq!(self.store.resume(pause).await.unwrap(), expected);
             }
             InboxStep::Backlog { limit } => {
                 let [ready, leased, ..] = self.reference.counts();
@@ -269,17 +276,20 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
         Ok(())
     }
 
-    /// Lists all deliveries in these states after the delivery of `after`, in pages of this size.
-    async fn find(&mut self, states: &[DeliveryState], after: Option<LeasePair>, size: u32) -> Comparison {
+    /// Lists all deliveries that the filter selects after the delivery of `after`, in pages of this size.
+    async fn find(&mut self, filter: &Filter, after: Option<LeasePair>, size: u32) -> Comparison {
+        let Filter { states, tenant, order, .. } = filter;
         let is_selected = |(id, delivery): &(&i64, &Delivery)| {
-            states.contains(&delivery.state) && after.is_none_or(|after| **id > after.reference.id().get())
+            states.as_ref().is_none_or(|states| states.contains(&delivery.state))
+                && tenant.as_ref().is_none_or(|tenant| delivery.request.tenant() == tenant)
+                && order.as_ref().is_none_or(|order| delivery.request.terms().contains(order))
+                && after.is_none_or(|after| **id > after.reference.id().get())
         };
         let expected: Vec<i64> = self.reference.deliveries.iter().filter(is_selected).map(|(id, _)| *id).collect();
-        let filter = Filter::new().states(states.iter().copied());
         let mut found = Vec::new();
         let mut last = after.map(|after| after.store.id());
         loop {
-            let page = self.store.find(&filter, last, size).await.unwrap();
+            let page = self.store.find(filter, last, size).await.unwrap();
             prop_assert!(page.entries.len() <= size as usize, "{:?}", page);
             found.extend(page.entries);
             prop_assert!(page.next.is_none_or(|next| Some(next) > last), "{:?} after {:?}", page.next, last);
@@ -293,7 +303,9 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
             prop_assert_eq!(*self.ids.entry(*id).or_insert(entry.id), entry.id);
             let delivery = &self.reference.deliveries[id];
             prop_assert_eq!((entry.state, entry.digest), (delivery.state, Some(delivery.digest())));
-            prop_assert!(entry.body.is_none());
+            prop_assert_eq!((&*entry.terms, entry.has_body), (delivery.request.terms(), delivery.has_body));
+            nearly(entry.age, self.reference.now - delivery.accepted)?;
+            prop_assert!(entry.body.is_none() && entry.history.is_empty(), "{:?}", entry);
         }
         Ok(())
     }
@@ -305,14 +317,14 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
         prop_assert_eq!(self.store.evict_done(limit).await.unwrap(), expected as u64);
         let mut gone = Vec::new();
         for id in &kept {
-            if self.store.show(self.ids[id]).await.unwrap().is_none() {
+            if self.store.show(self.ids[id], ShowBody::Omit).await.unwrap().is_none() {
                 gone.push(*id);
             }
         }
         prop_assert_eq!(gone.len(), expected, "{:?} of {:?} are gone", gone, kept);
         let end_times = |ids: &[i64]| ids.iter().map(|id| self.reference.deliveries[id].due).collect::<Vec<_>>();
         prop_assert_eq!(end_times(&gone), end_times(&kept[..expected]), "{:?} of {:?} are gone", gone, kept);
-        self.reference.delete(&gone);
+        self.reference.remove(&gone);
         Ok(())
     }
 
@@ -333,6 +345,18 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
         which.iter().filter_map(|which| self.lease_of(*which)).map(|pair| (pair.reference, pair.store)).unzip()
     }
 
+    async fn compare_pauses(&self) -> Comparison {
+        let found = self.store.pauses().await.unwrap();
+        let wall = SystemTime::now();
+        let pauses = found.iter().map(|active| (&active.pause, &active.operator));
+        let expected = self.reference.pauses.iter().map(|(pause, (operator, _))| (pause, operator));
+        prop_assert!(pauses.eq(expected), "{:?}, not {:?}", found, self.reference.pauses);
+        for (active, (_, since)) in found.iter().zip(self.reference.pauses.values()) {
+            nearly(wall.duration_since(active.since).unwrap_or_default(), self.reference.now - *since)?;
+        }
+        Ok(())
+    }
+
     /// Compares the counts, and all deliveries whose store ids are known.
     async fn compare(&self) -> Comparison {
         let counts = self.store.counts().await.unwrap();
@@ -340,15 +364,21 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
         let (found, expected) = (counts.oldest, self.reference.oldest());
         prop_assert_eq!(found.is_some(), expected.is_some(), "counts.oldest");
         nearly(found.unwrap_or_default(), expected.unwrap_or_default())?;
+        self.compare_pauses().await?;
         let wall = SystemTime::now();
         for (id, delivery) in &self.reference.deliveries {
             let Some(store_id) = self.ids.get(id) else { continue };
-            let Some(entry) = self.store.show(*store_id).await.unwrap() else {
+            let Some(entry) = self.store.show(*store_id, ShowBody::Include).await.unwrap() else {
                 return Err(TestCaseError::fail(format!("{delivery:?} is gone")));
             };
             prop_assert_eq!((entry.state, entry.attempts), (delivery.state, delivery.attempts), "{:?}", delivery);
-            prop_assert_eq!(entry.body.as_ref(), Some(delivery.request.body()));
-            nearly(wall.duration_since(entry.accepted_at).unwrap_or_default(), self.reference.now - delivery.accepted)?;
+            prop_assert_eq!((entry.body.as_ref(), entry.has_body), (delivery.body(), delivery.has_body));
+            let since = |time: SystemTime| wall.duration_since(time).unwrap_or_default();
+            let age = self.reference.now - delivery.accepted;
+            nearly(since(entry.accepted_at), age)?;
+            nearly(entry.age, age)?;
+            prop_assert_eq!(&*entry.terms, delivery.request.terms());
+            same_history(&entry.history, &delivery.records(), |time| self.reference.now - time)?;
             if self.reasons.contains(id) {
                 prop_assert_eq!(&entry.reason, &delivery.reason);
             }

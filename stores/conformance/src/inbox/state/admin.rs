@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use tower_klikit::{
     dedupe::{Claim, EventKey},
-    inbox::DeliveryState,
+    inbox::{DeliveryState, LedgerRows},
 };
 
 use super::{Delivery, ReferenceInbox};
@@ -36,32 +36,36 @@ impl ReferenceInbox {
         for id in ids {
             let Some(delivery) = self.deliveries.get_mut(id) else { continue };
             if delivery.is_pending() && states.contains(&delivery.state) {
-                delivery.state = DeliveryState::Dead;
-                delivery.reason = Some(reason.into());
+                delivery.dead_letter(reason);
                 dead_lettered += 1;
             }
         }
         dead_lettered
     }
 
-    pub(crate) fn forget_deliveries(&mut self, ids: &[i64], states: &[DeliveryState]) -> u64 {
+    pub(crate) fn delete(&mut self, ids: &[i64], states: &[DeliveryState], ledger: LedgerRows) -> u64 {
         let is_chosen = |id: &&i64| self.deliveries.get(id).is_some_and(|delivery| states.contains(&delivery.state));
         let chosen: BTreeSet<i64> = ids.iter().filter(is_chosen).copied().collect();
-        for id in &chosen {
-            self.ledger.0.remove(&self.deliveries[id].key());
+        if ledger == LedgerRows::Delete {
+            for id in &chosen {
+                self.ledger.0.remove(&self.deliveries[id].key());
+            }
         }
-        self.delete(&chosen.into_iter().collect::<Vec<_>>())
+        self.remove(&chosen.into_iter().collect::<Vec<_>>())
     }
 
-    pub(crate) fn retry(&mut self, id: i64) -> bool {
+    pub(crate) fn requeue(&mut self, ids: &[i64], states: &[DeliveryState]) -> u64 {
         let now = self.now;
-        let Some(delivery) = self.deliveries.get_mut(&id) else { return false };
-        if !delivery.is(DeliveryState::Dead) {
-            return false;
+        let mut requeued = 0;
+        for id in ids {
+            let Some(delivery) = self.deliveries.get_mut(id) else { continue };
+            if !delivery.is_pending() && states.contains(&delivery.state) && delivery.has_body {
+                delivery.make_ready(now);
+                delivery.attempts = 0;
+                requeued += 1;
+            }
         }
-        delivery.make_ready(now);
-        delivery.attempts = 0;
-        true
+        requeued
     }
 
     /// Forgets every key whose delivery or ledger row `chosen` selects, except keys of pending deliveries.
@@ -83,7 +87,7 @@ impl ReferenceInbox {
         keys.len() as u64
     }
 
-    /// Returns whether the delivery is done and has passed its time.
+    /// Returns whether the delivery is done and has passed its time to be kept, with its body if it has one.
     pub(crate) fn is_over(&self, id: i64) -> bool {
         let delivery = &self.deliveries[&id];
         delivery.is(DeliveryState::Done) && delivery.due <= self.now
@@ -92,7 +96,14 @@ impl ReferenceInbox {
     pub(crate) fn purge_done(&mut self, limit: u32) -> u64 {
         let over = self.deliveries.keys().copied().filter(|id| self.is_over(*id));
         let over: Vec<i64> = over.take(limit as usize).collect();
-        self.delete(&over)
+        for id in &over {
+            let delivery = self.deliveries.get_mut(id).expect("the delivery is done");
+            delivery.remove_body();
+            if delivery.history_until <= self.now {
+                self.deliveries.remove(id);
+            }
+        }
+        over.len() as u64
     }
 
     /// Returns the done deliveries, in the order in which their times end.
@@ -112,11 +123,11 @@ impl ReferenceInbox {
 
     pub(crate) fn purge_dead(&mut self, age: Duration, limit: u32) -> u64 {
         let old: Vec<i64> = self.old_dead(age).into_iter().take(limit as usize).collect();
-        self.delete(&old)
+        self.remove(&old)
     }
 
     /// Deletes these deliveries and keeps their ledger rows.
-    pub(crate) fn delete(&mut self, ids: &[i64]) -> u64 {
+    pub(crate) fn remove(&mut self, ids: &[i64]) -> u64 {
         ids.iter().filter(|id| self.deliveries.remove(id).is_some()).count() as u64
     }
 
@@ -124,6 +135,6 @@ impl ReferenceInbox {
     #[cfg(test)]
     pub(crate) fn evict_done(&mut self, limit: u32) -> u64 {
         let evicted: Vec<i64> = self.kept().into_iter().take(limit as usize).collect();
-        self.delete(&evicted)
+        self.remove(&evicted)
     }
 }

@@ -21,7 +21,7 @@ impl ReferenceInbox {
     pub(crate) fn due(&self) -> Vec<i64> {
         let is_due = |id: &i64| {
             let delivery = &self.deliveries[id];
-            delivery.is_pending() && delivery.due <= self.now && !self.is_blocked(*id)
+            delivery.is_pending() && delivery.due <= self.now && !self.is_paused(delivery) && !self.is_blocked(*id)
         };
         let mut due: Vec<i64> = self.deliveries.keys().copied().filter(is_due).collect();
         due.sort_by_key(|id| self.deliveries[id].due);
@@ -61,10 +61,14 @@ impl ReferenceInbox {
             let is_last = delivery.attempts.saturating_add(1) >= request.max_attempts;
             delivery.attempt_counted = begins && starts && delivery.is(DeliveryState::Ready) && !is_last;
             let attempt = delivery.attempts.saturating_add(u32::from(begins));
-            if delivery.attempt_counted {
-                delivery.attempts = attempt;
+            if begins {
+                delivery.end_unknown();
             }
             delivery.token += 1;
+            if delivery.attempt_counted {
+                delivery.attempts = attempt;
+                delivery.open(request.worker, self.now);
+            }
             delivery.after_expired_lease = delivery.is(DeliveryState::Leased);
             (delivery.state, delivery.due) = (DeliveryState::Leased, until);
             Lease::new(DeliveryId::new(*id), delivery.token, attempt)
@@ -94,8 +98,11 @@ impl ReferenceInbox {
     pub(crate) fn dead_letter_these(&mut self, ids: &[i64]) -> Vec<DeadLettered> {
         let mut dead_letter = |id: &i64| {
             let delivery = self.deliveries.get_mut(id).expect("the delivery is due");
-            delivery.state = DeliveryState::Dead;
-            delivery.reason = Some(LEASE_EXPIRED.into());
+            delivery.dead_letter(LEASE_EXPIRED);
+            // The attempt stays open as well: its worker may still report an outcome.
+            let open = delivery.open.clone();
+            delivery.end_unknown();
+            delivery.open = open;
             DeadLettered {
                 id: DeliveryId::new(*id),
                 attempts: delivery.attempts,
@@ -113,9 +120,22 @@ impl ReferenceInbox {
         self.lease_due(due, request)
     }
 
-    /// Leases or dead-letters these deliveries.
+    /// Leases or dead-letters these deliveries, and shares the leases between the tenants.
     #[cfg(test)]
     pub(crate) fn lease_due(&mut self, due: Vec<i64>, request: &LeaseRequest<'_>) -> (Vec<Lease>, Vec<DeadLettered>) {
+        let (spent, due): (Vec<_>, Vec<_>) =
+            due.into_iter().partition(|id| self.is_exhausted(*id, request.max_attempts));
+        let shared = self.share(due, request);
+        self.lease_in_order(spent.into_iter().chain(shared).collect(), request)
+    }
+
+    /// Leases or dead-letters these deliveries, in this order.
+    #[cfg(test)]
+    pub(crate) fn lease_in_order(
+        &mut self,
+        due: Vec<i64>,
+        request: &LeaseRequest<'_>,
+    ) -> (Vec<Lease>, Vec<DeadLettered>) {
         let (spent, due): (Vec<_>, Vec<_>) =
             due.into_iter().partition(|id| self.is_exhausted(*id, request.max_attempts));
         let dead_lettered = self.dead_letter_these(&spent);
@@ -130,8 +150,13 @@ impl ReferenceInbox {
         (delivery.is(DeliveryState::Leased) && delivery.token == lease.token()).then_some(delivery)
     }
 
-    pub(crate) fn start(&mut self, lease: &Lease) -> bool {
-        self.own(lease).map(|own| own.attempts = own.attempts.max(lease.attempt())).is_some()
+    pub(crate) fn start(&mut self, lease: &Lease, worker: &str) -> bool {
+        let now = self.now;
+        let start = |own: &mut Delivery| {
+            own.attempts = own.attempts.max(lease.attempt());
+            own.open(worker, now);
+        };
+        self.own(lease).map(start).is_some()
     }
 
     pub(crate) fn extend(&mut self, lease: &Lease, duration: Duration) -> bool {

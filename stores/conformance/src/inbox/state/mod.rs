@@ -1,16 +1,23 @@
 //! The reference for an inbox and its ledger, with a manual clock. The code is simple rather than fast.
 
 mod admin;
+mod attempts;
 mod lease;
+mod pause;
 mod settle;
+#[cfg(test)]
+mod share;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, mem, time::Duration};
+
+use bytes::Bytes;
 
 use tower_klikit::{
     dedupe::{BodyDigest, Claim, EventKey},
-    inbox::{Acceptance, DeliveryState, NewDelivery},
+    inbox::{Acceptance, DeliveryState, NewDelivery, Pause},
 };
 
+pub(crate) use self::attempts::{EndedAttempt, OpenAttempt};
 use crate::ledger::reference::{Entries, Entry};
 
 /// A stored delivery.
@@ -20,14 +27,20 @@ pub(crate) struct Delivery {
     pub(crate) state: DeliveryState,
     pub(crate) attempts: u32,
     pub(crate) token: i64,
-    /// READY: the time of the next attempt. LEASED: the end of the lease. DONE: the time at which it may be purged.
+    /// READY: the time of the next attempt. LEASED: the end of the lease. DONE: the time at which its body, or else the
+    /// delivery, may be purged.
     pub(crate) due: Duration,
+    /// DONE: the time at which the delivery may be purged after its body.
+    pub(crate) history_until: Duration,
+    pub(crate) has_body: bool,
     pub(crate) accepted: Duration,
     pub(crate) reason: Option<String>,
     /// Whether the previous lease expired.
     pub(crate) after_expired_lease: bool,
     /// Whether the last lease counted its attempt.
     pub(crate) attempt_counted: bool,
+    pub(crate) open: Option<OpenAttempt>,
+    pub(crate) history: Vec<EndedAttempt>,
 }
 
 /// The reference. All times are measured from its creation.
@@ -38,6 +51,11 @@ pub(crate) struct ReferenceInbox {
     /// The deliveries, by id.
     pub(crate) deliveries: BTreeMap<i64, Delivery>,
     pub(crate) ledger: Entries,
+    /// The pauses in force, with the operator and the time of each.
+    pub(crate) pauses: BTreeMap<Pause, (String, Duration)>,
+    /// The number of calls of `lease` so far. Decides the order of tenants that share a rank.
+    #[cfg(test)]
+    pub(crate) lease_calls: usize,
 }
 
 impl Delivery {
@@ -48,10 +66,14 @@ impl Delivery {
             attempts: 0,
             token: 0,
             due: now,
+            history_until: now,
+            has_body: true,
             accepted: now,
             reason: None,
             after_expired_lease: false,
             attempt_counted: false,
+            open: None,
+            history: Vec::new(),
         }
     }
 
@@ -74,6 +96,11 @@ impl Delivery {
 
     pub(crate) fn make_ready(&mut self, due: Duration) {
         (self.state, self.due) = (DeliveryState::Ready, due);
+    }
+
+    /// Returns the body, if it is still stored.
+    pub(crate) fn body(&self) -> Option<&Bytes> {
+        Some(self.request.body()).filter(|_| self.has_body)
     }
 
     pub(crate) fn key(&self) -> EventKey {
@@ -124,7 +151,8 @@ impl ReferenceInbox {
                     return Acceptance::Dead { head: Some(there.request.head().into()) };
                 }
                 let (token, accepted) = (there.token + 1, there.accepted);
-                *there = Delivery { token, accepted, ..Delivery::new(new, now) };
+                let (open, history) = (there.open.take(), mem::take(&mut there.history));
+                *there = Delivery { token, accepted, open, history, ..Delivery::new(new, now) };
                 self.set_done(new.claim(), retention);
                 return Acceptance::Revived;
             }
@@ -147,6 +175,6 @@ impl ReferenceInbox {
     pub(crate) fn known(&self, new: &NewDelivery, digest: BodyDigest) -> Acceptance {
         let stored = self.id_of(new.claim().key()).map(|id| &self.deliveries[&id]);
         let other = stored.filter(|stored| stored.digest() == digest && !new.is_same_as(&digest));
-        Acceptance::Known { digest, body: other.map(|other| other.request.body().clone()) }
+        Acceptance::Known { digest, body: other.and_then(Delivery::body).cloned() }
     }
 }

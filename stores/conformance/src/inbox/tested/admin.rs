@@ -2,13 +2,13 @@
 
 use std::{ops::Range, time::SystemTime};
 
-use tower_klikit::inbox::{DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, NewDelivery};
+use tower_klikit::inbox::{DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, LedgerRows, NewDelivery, ShowBody};
 
 use super::TestedInbox;
 
 impl<S: InboxAdmin, A> TestedInbox<'_, S, A> {
     pub(crate) async fn find(&self, id: DeliveryId) -> Option<Entry> {
-        self.answer("show", self.store.show(id).await)
+        self.answer("show", self.store.show(id, ShowBody::Include).await)
     }
 
     /// Checks that a delivery has this state, this many attempts and the body of `of`.
@@ -46,7 +46,8 @@ impl<S: InboxAdmin, A> TestedInbox<'_, S, A> {
                     .is_none_or(|next| Some(next) > after && page.entries.last().is_none_or(|last| last.id <= next));
             self.holds(is_in_order, &format!("find after {after:?} returned {page:?}, which is in another order"));
             self.holds(page.entries.len() <= rest as usize, &format!("find returned more than {rest}: {page:?}"));
-            self.holds(page.entries.iter().all(|entry| entry.body.is_none()), "find returned a body");
+            let is_short = page.entries.iter().all(|entry| entry.body.is_none() && entry.history.is_empty());
+            self.holds(is_short, "find returned a body or records of attempts");
             entries.extend(page.entries);
             after = page.next;
             if after.is_none() || entries.len() == limit as usize {
@@ -64,19 +65,35 @@ impl<S: InboxAdmin, A> TestedInbox<'_, S, A> {
         self.same("dead_letter", &dead_lettered, &expected, &format!("of {states:?}, {why}"));
     }
 
+    /// Deletes deliveries and their ledger rows.
     pub(crate) async fn forget_these(&self, ids: &[DeliveryId], states: &[DeliveryState], expected: u64, why: &str) {
-        let forgotten = self.answer("forget_deliveries", self.store.forget_deliveries(ids, states).await);
-        self.same("forget_deliveries", &forgotten, &expected, &format!("of {states:?}, {why}"));
+        self.delete(ids, states, LedgerRows::Delete, expected, why).await;
     }
 
+    pub(crate) async fn delete(
+        &self,
+        ids: &[DeliveryId],
+        states: &[DeliveryState],
+        ledger: LedgerRows,
+        expected: u64,
+        why: &str,
+    ) {
+        let deleted = self.answer("delete", self.store.delete(ids, states, ledger).await);
+        self.same("delete", &deleted, &expected, &format!("of {states:?} with {ledger:?}, {why}"));
+    }
+
+    /// Requeues a dead delivery.
     pub(crate) async fn retry(&self, id: DeliveryId) {
-        let retried = self.answer("retry", self.store.retry(id).await);
-        self.same("retry", &retried, &true, "the delivery is dead");
+        self.requeue(&[id], &[DeliveryState::Dead], 1, "the delivery is dead").await;
     }
 
     pub(crate) async fn cannot_retry(&self, id: DeliveryId, why: &str) {
-        let retried = self.answer("retry", self.store.retry(id).await);
-        self.same("retry", &retried, &false, why);
+        self.requeue(&[id], &[DeliveryState::Dead], 0, why).await;
+    }
+
+    pub(crate) async fn requeue(&self, ids: &[DeliveryId], states: &[DeliveryState], expected: u64, why: &str) {
+        let requeued = self.answer("requeue", self.store.requeue(ids, states).await);
+        self.same("requeue", &requeued, &expected, &format!("of {states:?}, {why}"));
     }
 
     pub(crate) async fn forget(&self, of: &NewDelivery, expected: u64, why: &str) {

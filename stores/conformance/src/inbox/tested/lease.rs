@@ -4,7 +4,7 @@ use std::{slice, time::Duration};
 
 use tower_klikit::inbox::{InboxStore, Lease, LeaseBatch, LeaseRequest, Leased, NewDelivery};
 
-use super::{LEASE, REQUEST, TestedInbox};
+use super::{LEASE, REQUEST, TestedInbox, WORKER};
 
 impl<S: InboxStore, A: AsyncFn(&S, Duration)> TestedInbox<'_, S, A> {
     pub(crate) async fn try_lease(&self, request: &LeaseRequest<'_>) -> LeaseBatch {
@@ -13,7 +13,7 @@ impl<S: InboxStore, A: AsyncFn(&S, Duration)> TestedInbox<'_, S, A> {
         batch
     }
 
-    /// Makes this request, and checks that these deliveries are leased in this order and none is dead-lettered.
+    /// Makes this request, and checks that these deliveries are leased, those of each tenant in this order, and none is dead-lettered.
     pub(crate) async fn lease_as<const N: usize>(
         &self,
         request: &LeaseRequest<'_>,
@@ -30,7 +30,7 @@ impl<S: InboxStore, A: AsyncFn(&S, Duration)> TestedInbox<'_, S, A> {
     }
 
     /// Leases every delivery that can be leased, and starts the attempts that the lease did not count. Checks that these deliveries
-    /// are leased, in this order.
+    /// are leased, those of each tenant in this order.
     pub(crate) async fn lease<const N: usize>(&self, expected: [&NewDelivery; N], why: &str) -> [Lease; N] {
         let LeaseBatch { leased, dead_lettered: dead, .. } = self.try_lease(&REQUEST).await;
         self.holds(
@@ -52,14 +52,23 @@ impl<S: InboxStore, A: AsyncFn(&S, Duration)> TestedInbox<'_, S, A> {
         self.lease([], why).await;
     }
 
-    /// Checks that these deliveries were leased, in this order.
+    /// Checks that these deliveries were leased, those of each tenant in this order. Returns the leases in this order.
     pub(crate) fn are<const N: usize>(&self, leased: &[Leased], expected: [&NewDelivery; N], why: &str) -> [Lease; N] {
         let is = |leased: &Leased, expected: &NewDelivery| {
             leased.head() == expected.head() && leased.body() == expected.body()
         };
-        let same = leased.len() == N && leased.iter().zip(expected).all(|(leased, expected)| is(leased, expected));
+        let mut positions = Vec::new();
+        for expected in expected {
+            let mut left = (0..leased.len()).filter(|n| !positions.contains(n));
+            positions.extend(left.find(|n| is(&leased[*n], expected)));
+        }
+        let is_in_order =
+            |(n, m): (usize, usize)| expected[n].tenant() != expected[m].tenant() || positions[n] < positions[m];
+        let same = leased.len() == N
+            && positions.len() == N
+            && (0..N).flat_map(|m| (0..m).map(move |n| (n, m))).all(is_in_order);
         self.holds(same, &format!("lease returned {leased:?}, not {expected:?}: {why}"));
-        std::array::from_fn(|n| *leased[n].lease())
+        std::array::from_fn(|n| *leased[positions[n]].lease())
     }
 
     /// Starts the attempt of a current lease.
@@ -72,7 +81,7 @@ impl<S: InboxStore, A: AsyncFn(&S, Duration)> TestedInbox<'_, S, A> {
     }
 
     pub(crate) async fn starts(&self, leases: &[Lease], expected: &[bool], why: &str) {
-        let started = self.answer("start", self.store.start(leases).await);
+        let started = self.answer("start", self.store.start(leases, WORKER).await);
         self.same("start", &started, &expected.to_vec(), why);
     }
 

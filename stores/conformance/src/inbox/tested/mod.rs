@@ -25,9 +25,11 @@ pub(super) const RETENTION: Duration = Duration::from_secs(35 * 24 * 60 * 60);
 pub(super) const MARGIN: Duration = Duration::from_secs(20);
 /// More deliveries than any rule makes.
 pub(super) const ALL: u32 = 1000;
+/// The name of the worker.
+pub(super) const WORKER: &str = "worker";
 /// A request for all deliveries, with enough free handlers and attempts.
 pub(super) const REQUEST: LeaseRequest<'static> =
-    LeaseRequest { limit: ALL, free_handlers: ALL, duration: LEASE, max_attempts: 100, held: &[] };
+    LeaseRequest { limit: ALL, free_handlers: ALL, duration: LEASE, max_attempts: 100, held: &[], worker: WORKER };
 /// A request for all deliveries ahead of need.
 pub(super) const AHEAD: LeaseRequest<'static> = LeaseRequest { free_handlers: 0, ..REQUEST };
 pub(super) const TERMS: ClaimTerms = ClaimTerms { lease: LEASE, grace: HOUR };

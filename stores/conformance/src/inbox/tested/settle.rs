@@ -46,17 +46,17 @@ impl<S: InboxStore, A: AsyncFn(&S, Duration)> TestedInbox<'_, S, A> {
 }
 
 pub(crate) fn done(keep: Duration) -> Settlement {
-    Settlement::Done { keep }
+    Settlement::Done { keep, history: Duration::ZERO, status: None }
 }
 
 pub(crate) fn reschedule(delay: Duration) -> Settlement {
-    Settlement::Reschedule { delay, reason: "rescheduled".into(), unordered: false }
+    Settlement::Reschedule { delay, reason: "rescheduled".into(), unordered: false, status: None }
 }
 
 pub(crate) fn reschedule_unordered(delay: Duration) -> Settlement {
-    Settlement::Reschedule { delay, reason: "rescheduled".into(), unordered: true }
+    Settlement::Reschedule { delay, reason: "rescheduled".into(), unordered: true, status: None }
 }
 
 pub(crate) fn dead_letter() -> Settlement {
-    Settlement::DeadLetter { reason: "dead-lettered".into() }
+    Settlement::DeadLetter { reason: "dead-lettered".into(), status: None }
 }

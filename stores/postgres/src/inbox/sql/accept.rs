@@ -24,9 +24,9 @@ impl Tables {
     /// the delivery with the larger id while the other is not yet visible, and then also the other one. So the statement
     /// locks each ordering key until the commit, before it draws ids: the rows that get ids depend on a count of the locks.
     pub(super) fn accept(&self) -> String {
-        let Self { ledger, inbox, body, queue, .. } = self;
+        let Self { ledger, inbox, body, queue, attempt, tenant, .. } = self;
         format!(
-            r"
+            r#"
             WITH
             locks AS MATERIALIZED (
                 SELECT pg_advisory_xact_lock({ORDERING_LOCKS}, lock) FROM unnest($13::integer[]) AS lock
@@ -73,6 +73,9 @@ impl Tables {
             emptied AS (
                 DELETE FROM {body} AS old USING replaced WHERE old.id = replaced.id
             ),
+            unrecorded AS (
+                DELETE FROM {attempt} AS old USING replaced WHERE old.id = replaced.id
+            ),
             ordered AS MATERIALIZED (
                 SELECT position, array_agg(ordering_key ORDER BY ordering_key) AS keys
                 FROM unnest($11::text[], $12::bigint[]) AS ordered (ordering_key, position)
@@ -97,7 +100,15 @@ impl Tables {
                 RETURNING id, key
             ),
             stored AS MATERIALIZED (
-                SELECT added.id, new.position FROM added JOIN new ON new.key = added.key
+                SELECT added.id, new.position, new.event_id, new.tenant FROM added JOIN new ON new.key = added.key
+            ),
+            -- The tenants, which all nodes lock in the same order, after the ledger rows
+            known_tenants AS (
+                INSERT INTO {tenant}
+                SELECT DISTINCT tenant COLLATE "C" AS tenant
+                FROM stored
+                ORDER BY tenant
+                ON CONFLICT DO NOTHING
             ),
             queued AS (
                 INSERT INTO {queue} (ordering_key, id)
@@ -106,13 +117,16 @@ impl Tables {
                 JOIN unnest($11::text[], $12::bigint[]) AS ordered (ordering_key, position) USING (position)
             ),
             filled AS (
-                INSERT INTO {body} (id, digest, head, body)
-                SELECT stored.id, content.digest, content.head, content.body
+                INSERT INTO {body} (id, digest, head, body, event, branch, orders)
+                SELECT
+                    stored.id, content.digest, content.head, content.body,
+                    stored.event_id, content.branch, {orders}
                 FROM stored
-                JOIN unnest($4::bytea[], $6::text[], $7::bytea[])
-                    WITH ORDINALITY AS content (digest, head, body, position) USING (position)
+                JOIN unnest($4::bytea[], $6::text[], $7::bytea[], $14::text[], $15::text[])
+                    WITH ORDINALITY AS content (digest, head, body, branch, orders, position) USING (position)
             )
-            SELECT position FROM stored",
+            SELECT position FROM stored"#,
+            orders = orders("content.orders"),
             done = sql::DONE,
             replace = replace("excluded.until"),
         )
@@ -130,7 +144,7 @@ impl Tables {
 
     /// Deletes a DEAD delivery that is handed off now, and renews its ledger row.
     pub(super) fn move_to_queue(&self) -> String {
-        let Self { inbox, body, .. } = self;
+        let Self { inbox, body, attempt, .. } = self;
         format!(
             r"
             WITH
@@ -141,6 +155,9 @@ impl Tables {
             ),
             emptied AS (
                 DELETE FROM {body} AS old USING gone WHERE old.id = gone.id
+            ),
+            unrecorded AS (
+                DELETE FROM {attempt} AS old USING gone WHERE old.id = gone.id
             )
             {remember}",
             is_dead = self.is_dead(6),
@@ -152,7 +169,7 @@ impl Tables {
     ///
     /// Runs while nothing is leased, like every statement that brings deliveries back from DEAD.
     pub(super) fn revive(&self) -> String {
-        let Self { inbox, body, .. } = self;
+        let Self { inbox, body, tenant, .. } = self;
         format!(
             r"
             WITH
@@ -173,12 +190,22 @@ impl Tables {
                 RETURNING dead.id
             ),
             -- The ledger row
-            remembered AS ({remember})
-            INSERT INTO {body} (id, digest, head, body)
-            SELECT id, $4::bytea, $6::text, $7::bytea FROM revived
+            remembered AS ({remember}),
+            known_tenant AS (
+                INSERT INTO {tenant} SELECT $10::text FROM remembered ON CONFLICT DO NOTHING
+            )
+            INSERT INTO {body} (id, digest, head, body, event, branch, orders)
+            SELECT id, $4::bytea, $6::text, $7::bytea, $8::text, $13::text, {orders} FROM revived
             ON CONFLICT (id) DO UPDATE
-            SET digest = excluded.digest, head = excluded.head, body = excluded.body",
+            SET
+                digest = excluded.digest,
+                head = excluded.head,
+                body = excluded.body,
+                event = excluded.event,
+                branch = excluded.branch,
+                orders = excluded.orders",
             is_dead = self.is_dead(12),
+            orders = orders("$14::text"),
             remember = self.remember_from("revived", ""),
         )
     }
@@ -286,6 +313,11 @@ impl Tables {
             replace = replace(&after(3)),
         )
     }
+}
+
+/// Returns an expression for the terms in a text: each of them in a line.
+fn orders(lines: &str) -> String {
+    format!(r"string_to_array({lines}, E'\n')")
 }
 
 /// Returns the `SET` of an upsert that replaces an existing ledger row.

@@ -6,6 +6,15 @@ use super::{
 };
 use crate::sql::{KEPT_UNTIL, uuid};
 
+/// The columns of the row `stored` that a search examines, besides the id.
+const LABELS: &str = "stored.state, stored.accepted_at, stored.attempts, stored.reason, stored.tenant, \
+    stored.event_id, stored.event_type";
+
+/// The columns of an entry, of the rows `stored` and `content`.
+const ENTRY: &str = "stored.id, stored.state, stored.accepted_at, content.head, stored.attempts, stored.reason, \
+    content.digest, extract(epoch FROM statement_timestamp() - stored.accepted_at)::float8 AS age, \
+    content.body IS NOT NULL AS has_body, content.branch, content.orders";
+
 impl Tables {
     /// Counts the deliveries by state, and the seconds since the oldest pending one was accepted.
     pub(super) fn counts(&self) -> String {
@@ -39,44 +48,107 @@ impl Tables {
     /// Lists the deliveries that a filter selects among the next `$2`. Returns one row for each, and at least one row. A row
     /// has the last examined id, the number of examined deliveries, and the columns of a delivery, or NULLs.
     pub(super) fn find(&self) -> String {
-        self.find_among("id > $1::bigint")
+        self.find_in_inbox("true")
     }
 
     /// Lists only DEAD deliveries, which have an index.
     pub(super) fn find_dead(&self) -> String {
-        self.find_among(&format!("id > $1::bigint AND state = {DEAD}"))
+        self.find_in_inbox(&format!("state = {DEAD}"))
     }
 
-    fn find_among(&self, condition: &str) -> String {
-        let Self { inbox, body, .. } = self;
+    /// Lists only the delivery with an id.
+    pub(super) fn find_id(&self) -> String {
+        self.find_in_inbox("id = $10::bigint")
+    }
+
+    /// Lists only the deliveries of an event.
+    pub(super) fn find_event_id(&self) -> String {
+        self.find_by_term("", &format!("SELECT id FROM {} WHERE event = $5::text", self.body))
+    }
+
+    /// Lists only the deliveries that contain an order. Their index has no order, so this finds all of them first.
+    pub(super) fn find_order(&self) -> String {
+        let of_order = format!(
+            r"
+            of_order AS MATERIALIZED (
+                SELECT id FROM {body} WHERE orders @> ARRAY[$12::text]
+            ),",
+            body = self.body,
+        );
+        self.find_by_term(&of_order, "SELECT id FROM of_order WHERE true")
+    }
+
+    /// Lists only the deliveries of a branch.
+    pub(super) fn find_branch(&self) -> String {
+        self.find_by_term("", &format!("SELECT id FROM {} WHERE branch = $13::text", self.body))
+    }
+
+    fn find_in_inbox(&self, condition: &str) -> String {
+        let examined = format!(
+            r"
+                SELECT id, {LABELS}
+                FROM {inbox} AS stored
+                WHERE {condition} AND id > $1::bigint
+                ORDER BY id
+                LIMIT $2::bigint",
+            inbox = self.inbox,
+        );
+        self.find_among("", &examined)
+    }
+
+    fn find_by_term(&self, before: &str, found: &str) -> String {
+        let examined = format!(
+            r"
+                SELECT found.id, {LABELS}
+                FROM (
+                    {found} AND id > $1::bigint
+                    ORDER BY id
+                    LIMIT $2::bigint
+                ) AS found
+                LEFT JOIN {inbox} AS stored ON stored.id = found.id",
+            inbox = self.inbox,
+        );
+        self.find_among(before, &examined)
+    }
+
+    /// Returns the statement that lists deliveries among those that `examined` selects. The other conditions are outside of it,
+    /// so that one call examines a bounded number.
+    fn find_among(&self, before: &str, examined: &str) -> String {
+        let Self { body, .. } = self;
         format!(
             r"
-            WITH
-            examined AS MATERIALIZED (
-                SELECT id, state, accepted_at, attempts, reason, tenant, event_id
-                FROM {inbox}
-                WHERE {condition}
-                ORDER BY id
-                LIMIT $2::bigint
+            WITH{before}
+            examined AS MATERIALIZED ({examined}
             ),
             selected AS (
-                SELECT id, state, accepted_at, head, attempts, reason, digest
-                FROM examined
-                LEFT JOIN {body} USING (id)
+                SELECT {ENTRY}
+                FROM examined AS stored
+                LEFT JOIN {body} AS content ON content.id = stored.id
                 WHERE
-                    ($3::smallint[] IS NULL OR state = ANY ($3::smallint[]))
-                    AND ($4::text IS NULL OR tenant = $4::text)
-                    AND ($5::text IS NULL OR event_id = $5::text)
-                    AND ($6::bytea IS NULL OR digest = $6::bytea)
-                    AND ($7::timestamptz IS NULL OR accepted_at >= $7::timestamptz)
-                    AND ($8::timestamptz IS NULL OR accepted_at < $8::timestamptz)
-                ORDER BY id
+                    stored.state IS NOT NULL
+                    AND ($3::smallint[] IS NULL OR stored.state = ANY ($3::smallint[]))
+                    AND ($4::text IS NULL OR stored.tenant = $4::text)
+                    AND ($5::text IS NULL OR stored.event_id = $5::text)
+                    AND ($6::bytea IS NULL OR content.digest = $6::bytea)
+                    AND ($7::timestamptz IS NULL OR stored.accepted_at >= $7::timestamptz)
+                    AND ($8::timestamptz IS NULL OR stored.accepted_at < $8::timestamptz)
+                    AND ($10::bigint IS NULL OR stored.id = $10::bigint)
+                    AND ($11::text IS NULL OR stored.event_type = $11::text)
+                    AND ($12::text IS NULL OR content.orders @> ARRAY[$12::text])
+                    AND ($13::text IS NULL OR content.branch = $13::text)
+                    AND ($14::text IS NULL OR strpos(stored.reason, $14::text) > 0)
+                    AND ($15::bigint IS NULL OR stored.attempts BETWEEN $15::bigint AND $16::bigint)
+                    AND ($17::float8 IS NULL OR stored.accepted_at <= {min_age})
+                    AND ($18::float8 IS NULL OR stored.accepted_at > {max_age})
+                ORDER BY stored.id
                 LIMIT $9::bigint
             )
             SELECT last.id, last.count, selected.*
             FROM (SELECT max(id) AS id, count(*) AS count FROM examined) AS last
             LEFT JOIN selected ON true
-            ORDER BY selected.id"
+            ORDER BY selected.id",
+            min_age = "statement_timestamp() - make_interval(secs => $17::float8)",
+            max_age = "statement_timestamp() - make_interval(secs => $18::float8)",
         )
     }
 
@@ -84,23 +156,58 @@ impl Tables {
         let Self { inbox, body, .. } = self;
         format!(
             r"
-            SELECT id, state, accepted_at, head, attempts, reason, digest, body
-            FROM {inbox}
-            LEFT JOIN {body} USING (id)
-            WHERE id = $1::bigint"
+            SELECT
+                {ENTRY},
+                CASE WHEN $2::boolean THEN content.body END,
+                stored.started_at,
+                stored.worker
+            FROM {inbox} AS stored
+            LEFT JOIN {body} AS content ON content.id = stored.id
+            WHERE stored.id = $1::bigint"
         )
     }
 
-    /// Makes a DEAD delivery READY again.
-    ///
-    /// Runs while nothing is leased, like every statement that brings deliveries back from DEAD.
-    pub(super) fn retry(&self) -> String {
+    /// Reads the records of a delivery's last attempts, latest first.
+    pub(super) fn read_records(&self) -> String {
+        let Self { attempt, .. } = self;
         format!(
             r"
-            UPDATE {inbox}
-            SET state = {READY}, due = clock_timestamp(), attempts = 0
-            WHERE id = $1::bigint AND state = {DEAD}",
-            inbox = self.inbox,
+            SELECT attempt, worker, started_at, ended_at, status, reason
+            FROM {attempt}
+            WHERE id = $1::bigint
+            ORDER BY started_at DESC
+            LIMIT $2::bigint"
+        )
+    }
+
+    /// Makes DEAD and DONE deliveries READY again, if they have a body. Returns their number.
+    ///
+    /// Runs while nothing is leased, like every statement that brings deliveries back from DEAD.
+    pub(super) fn requeue(&self) -> String {
+        let Self { inbox, body, .. } = self;
+        format!(
+            r"
+            WITH
+            chosen AS MATERIALIZED (
+                SELECT stored.id
+                FROM {inbox} AS stored
+                JOIN {body} AS content ON content.id = stored.id
+                WHERE
+                    stored.id = ANY ($1::bigint[])
+                    AND stored.state = ANY ($2::smallint[])
+                    AND stored.state IN ({DEAD}, {DONE})
+                    AND content.body IS NOT NULL
+                ORDER BY stored.id
+                FOR UPDATE OF stored
+            ),
+            requeued AS (
+                UPDATE {inbox} AS ended
+                SET state = {READY}, due = clock_timestamp(), attempts = 0, history_until = NULL
+                FROM chosen
+                WHERE ended.id = chosen.id
+                RETURNING ended.id
+            )
+            SELECT count(*) FROM requeued"
         )
     }
 
@@ -154,11 +261,26 @@ impl Tables {
         )
     }
 
+    /// Deletes deliveries that are locked. Their ledger rows stay. Returns how many.
+    pub(super) fn delete_locked(&self) -> String {
+        self.delete_and("")
+    }
+
     /// Deletes deliveries with their ledger rows. Returns how many.
     ///
     /// Runs once both are locked: this statement sees the ledger rows that were restored before that.
-    pub(super) fn forget_chosen(&self) -> String {
-        let Self { ledger, inbox, body, .. } = self;
+    pub(super) fn forget_locked(&self) -> String {
+        let Self { ledger, .. } = self;
+        self.delete_and(&format!(
+            r",
+            forgotten AS (
+                DELETE FROM {ledger} AS old USING deleted WHERE old.key = deleted.key
+            )"
+        ))
+    }
+
+    fn delete_and(&self, forgotten: &str) -> String {
+        let Self { inbox, .. } = self;
         format!(
             r"
             WITH
@@ -167,13 +289,22 @@ impl Tables {
                 WHERE id = ANY ($1::bigint[]) AND state = ANY ($2::smallint[])
                 RETURNING id, key
             ),
-            emptied AS (
+            {emptied}{forgotten}
+            SELECT count(*) FROM deleted",
+            emptied = self.emptied_of_deleted(),
+        )
+    }
+
+    /// Returns the parts that delete the contents and the records of the deliveries in `deleted`.
+    fn emptied_of_deleted(&self) -> String {
+        let Self { body, attempt, .. } = self;
+        format!(
+            r"emptied AS (
                 DELETE FROM {body} AS old USING deleted WHERE old.id = deleted.id
             ),
-            forgotten AS (
-                DELETE FROM {ledger} AS old USING deleted WHERE old.key = deleted.key
-            )
-            SELECT count(*) FROM deleted"
+            unrecorded AS (
+                DELETE FROM {attempt} AS old USING deleted WHERE old.id = deleted.id
+            )"
         )
     }
 
@@ -192,7 +323,7 @@ impl Tables {
     /// Runs while nothing is brought back from DEAD. A ledger row is deleted only if its token has not changed since it was
     /// read: a new token means that a delivery was accepted since.
     fn forget(&self, deliveries: &str, entries: &str) -> String {
-        let Self { ledger, inbox, body, .. } = self;
+        let Self { ledger, inbox, .. } = self;
         format!(
             r"
             WITH
@@ -219,9 +350,7 @@ impl Tables {
                 WHERE old.key = keys.key AND NOT (old.{PENDING})
                 RETURNING old.id, old.key
             ),
-            emptied AS (
-                DELETE FROM {body} AS old USING deleted WHERE old.id = deleted.id
-            ),
+            {emptied},
             forgotten AS (
                 DELETE FROM {ledger} AS old USING seen
                 WHERE old.key = seen.key AND old.token = seen.token
@@ -233,12 +362,44 @@ impl Tables {
                 SELECT key FROM deleted
                 UNION
                 SELECT key FROM forgotten WHERE kept_until > clock_timestamp()
-            ) AS gone"
+            ) AS gone",
+            emptied = self.emptied_of_deleted(),
         )
     }
 
+    /// Deletes DONE deliveries whose time is over, or their bodies if their history is kept for longer. Returns their number.
     pub(super) fn purge_done(&self) -> String {
-        self.delete_chosen(&format!("state = {DONE} AND due <= statement_timestamp()"), "due")
+        let Self { inbox, body, .. } = self;
+        format!(
+            r"
+            WITH
+            over AS MATERIALIZED (
+                SELECT id, history_until > statement_timestamp() IS TRUE AS keeps_history
+                FROM {inbox}
+                WHERE state = {DONE} AND due <= statement_timestamp()
+                ORDER BY due
+                LIMIT $1::bigint
+                FOR UPDATE SKIP LOCKED
+            ),
+            kept AS (
+                UPDATE {inbox} AS old
+                SET due = history_until, history_until = NULL
+                FROM over
+                WHERE old.id = over.id AND keeps_history
+                RETURNING old.id
+            ),
+            without_body AS (
+                UPDATE {body} AS old SET body = NULL FROM kept WHERE old.id = kept.id
+            ),
+            deleted AS (
+                DELETE FROM {inbox} AS old USING over
+                WHERE old.id = over.id AND NOT keeps_history
+                RETURNING old.id
+            ),
+            {emptied}
+            SELECT count(*) FROM over",
+            emptied = self.emptied_of_deleted(),
+        )
     }
 
     pub(super) fn evict_done(&self) -> String {
@@ -261,7 +422,7 @@ impl Tables {
 
     /// Deletes up to `$1` deliveries for which this condition holds, in this order.
     fn delete_chosen(&self, condition: &str, order: &str) -> String {
-        let Self { inbox, body, .. } = self;
+        let Self { inbox, .. } = self;
         format!(
             r"
             WITH
@@ -277,10 +438,86 @@ impl Tables {
             deleted AS (
                 DELETE FROM {inbox} AS old USING chosen WHERE old.id = chosen.id RETURNING old.id
             ),
-            emptied AS (
-                DELETE FROM {body} AS old USING deleted WHERE old.id = deleted.id
+            {emptied}
+            SELECT count(*) FROM deleted",
+            emptied = self.emptied_of_deleted(),
+        )
+    }
+
+    /// Adds a pause, unless it is in force.
+    pub(super) fn pause(&self) -> String {
+        let Self { pause, .. } = self;
+        format!(
+            r"
+            INSERT INTO {pause} (tenant, event_type, operator, since)
+            SELECT $1::text, $2::text, $3::text, clock_timestamp()
+            WHERE NOT EXISTS (SELECT FROM {pause} WHERE {IS_PAUSE})"
+        )
+    }
+
+    /// Releases the LEASED deliveries that a pause selects and that have no open attempt. Returns their number.
+    ///
+    /// Runs while nothing is leased.
+    pub(super) fn release_paused(&self) -> String {
+        let Self { inbox, .. } = self;
+        let is_waiting = format!("state = {LEASED} AND started_at IS NULL");
+        // Each half uses one of the indexes that leasing searches.
+        let waiting = |keys: &str| {
+            format!(
+                r#"
+                SELECT id
+                FROM {inbox}
+                WHERE
+                    {PENDING}
+                    AND {is_waiting}
+                    AND ordering_keys {keys}
+                    AND ($1::text IS NULL OR tenant COLLATE "C" = $1::text)
+                    AND ($2::text IS NULL OR event_type = $2::text)"#
             )
-            SELECT count(*) FROM deleted"
+        };
+        format!(
+            r"
+            WITH
+            waiting AS MATERIALIZED ({loose}
+                UNION ALL{ordered}
+            ),
+            -- Those that do not start while this statement waits for their locks
+            unstarted AS MATERIALIZED (
+                SELECT id
+                FROM {inbox}
+                WHERE id = ANY (ARRAY(SELECT id FROM waiting)) AND {is_waiting}
+                ORDER BY id
+                FOR UPDATE
+            ),
+            released AS (
+                UPDATE {inbox} AS leased
+                SET state = {READY}, due = clock_timestamp()
+                FROM unstarted
+                WHERE leased.id = unstarted.id
+                RETURNING leased.id
+            )
+            SELECT count(*) FROM released",
+            loose = waiting("IS NULL"),
+            ordered = waiting("IS NOT NULL"),
+        )
+    }
+
+    /// Lifts a pause.
+    pub(super) fn resume(&self) -> String {
+        format!("DELETE FROM {} WHERE {IS_PAUSE}", self.pause)
+    }
+
+    /// Reads the pauses.
+    pub(super) fn pauses(&self) -> String {
+        format!(
+            r"
+            SELECT tenant, event_type, operator, since
+            FROM {pause}
+            ORDER BY tenant NULLS FIRST, event_type NULLS FIRST",
+            pause = self.pause,
         )
     }
 }
+
+/// The condition for the pause of a tenant and an event type, or NULLs.
+const IS_PAUSE: &str = "tenant IS NOT DISTINCT FROM $1::text AND event_type IS NOT DISTINCT FROM $2::text";

@@ -19,7 +19,7 @@ use crate::{
 pub(crate) struct InboxSql {
     /// Ten arrays with the key, event, token, digest, seconds of the retention, head, body, event id, event type and
     /// tenant of each delivery. Two arrays with the text of each ordering key and the position of its delivery. The locks
-    /// on these keys. Returns the positions of the deliveries that were new, from 1.
+    /// on these keys. Two arrays with the term of the branch and the terms of the orders of each delivery, in lines. Returns the positions of the deliveries that were new, from 1.
     pub(crate) accept: Sql,
     /// Key, event, token, digest, seconds of the retention.
     pub(crate) remember: Sql,
@@ -37,7 +37,7 @@ pub(crate) struct InboxSql {
     /// Key, token, seconds of the retention.
     pub(crate) restore_ledger_row: Sql,
     /// Key, event, token, digest, seconds of the retention, head, body, event id, event type, tenant, ordering keys,
-    /// digest of the DEAD delivery or NULL.
+    /// digest of the DEAD delivery or NULL, term of the branch, terms of the orders in lines.
     pub(crate) revive: Sql,
     /// Begins a transaction of a batch. It waits only a short time for locks, so that the calls can then run by themselves.
     pub(crate) begin_together: String,
@@ -51,12 +51,18 @@ pub(crate) struct InboxSql {
     pub(crate) begin_alone: String,
     /// Begins a transaction during which nothing is leased, and which may read whole tables.
     pub(crate) begin_long: String,
+    /// Changes nothing if all tenants are known.
+    pub(crate) add_tenants: Sql,
     /// Limit, seconds of the leases, maximum of attempts, ids of the held leases, their tokens, number of free handlers. Then
-    /// the floors for deliveries without and with ordering keys, or NULLs.
+    /// the floors for deliveries without and with ordering keys, or NULLs. Then the worker's name.
     ///
     /// Returns rows: id, token, number of the attempt, head, body, ordering keys. Then whether the previous lease expired, the
-    /// reason of a dead letter, and whether the attempt is counted. Then, equal in all rows, the due times of the first
-    /// deliveries without and with ordering keys. Token, body and ordering keys are NULL if the delivery was dead-lettered.
+    /// reason of a dead letter, and whether the attempt is counted. Then the age in seconds, whether the delivery was retried
+    /// after it had expired, and the place in the order. Then, equal in all rows, the due times of the first deliveries
+    /// without and with ordering keys, the time of the search, and a text that changes with the pauses.
+    ///
+    /// Token, body, ordering keys and age are NULL if the delivery was dead-lettered. Without a delivery, there is one row
+    /// whose id is NULL.
     pub(crate) lease: Sql,
     /// The parameters and rows of [`lease`](Self::lease), but head, body and ordering keys are NULL.
     pub(crate) lease_unread: Sql,
@@ -70,17 +76,19 @@ pub(crate) struct InboxSql {
     pub(crate) extend_expired: Sql,
     pub(crate) delete: ByLease,
     pub(crate) keep: ByLease,
+    pub(crate) keep_history: ByLease,
     pub(crate) reschedule: ByLease,
     pub(crate) reschedule_unordered: ByLease,
     pub(crate) dead_letter: ByLease,
+    pub(crate) expire: ByLease,
     pub(crate) release: ByLease,
     pub(crate) start: ByLease,
-    /// Id, token, seconds, reason or NULL, largest number of attempts.
+    /// The parameters of [`ByLease::one`], as those of the following four.
     pub(crate) bring_back: Sql,
-    /// The parameters of [`bring_back`](Self::bring_back).
     pub(crate) bring_back_unordered: Sql,
-    /// Id, token. Returns a row if the delivery is.
-    pub(crate) is_dead_for_good: Sql,
+    pub(crate) bring_back_released: Sql,
+    pub(crate) leave_dead: Sql,
+    pub(crate) leave_dead_released: Sql,
     /// Id, token.
     pub(crate) finish: Sql,
     /// Id. Returns its token and state.
@@ -93,30 +101,49 @@ pub(crate) struct InboxSql {
     /// Limit. Returns one row: the number of all deliveries.
     pub(crate) stored: Sql,
     /// Id to start after, number of deliveries to examine. Then the filter's values, or NULLs: states, tenant, event id,
-    /// digest, start and end of a window. Then the limit.
+    /// digest, start and end of a window. Then the limit, and more values of the filter: id, event type, terms of an order
+    /// and of a branch, part of the reason, least and largest number of attempts, least and largest age in seconds.
     ///
-    /// Returns rows: the last examined id and the number of examined deliveries. Then id, state, accepted_at, head, attempts,
-    /// reason and digest of a delivery, or NULLs.
+    /// Returns rows: the last examined id and the number of examined deliveries. Then the columns of an entry, or NULLs: id,
+    /// state, accepted_at, head, attempts, reason, digest, age in seconds, whether there is a body, terms of the branch and
+    /// of the orders.
     pub(crate) find: Sql,
-    /// The parameters and rows of [`find`](Self::find), for DEAD deliveries only.
+    /// The parameters and rows of [`find`](Self::find), for DEAD deliveries only. In the same way, the following four
+    /// examine only the deliveries with the id, event id, order or branch of the filter.
     pub(crate) find_dead: Sql,
-    /// Id. Returns id, state, accepted_at, head, attempts, reason, digest and body.
+    pub(crate) find_id: Sql,
+    pub(crate) find_event_id: Sql,
+    pub(crate) find_order: Sql,
+    pub(crate) find_branch: Sql,
+    /// Id, whether to read the body. Returns the columns of an entry. Then the body, and start and worker of the open attempt.
     pub(crate) show: Sql,
-    /// Id.
-    pub(crate) retry: Sql,
+    /// Id, limit. Returns number, worker, started_at, ended_at, status and reason.
+    pub(crate) read_records: Sql,
+    /// Ids, states. Returns one row: the number of deliveries that are READY now.
+    pub(crate) requeue: Sql,
     /// Ids, states, reason. Returns one row: the number of deliveries that were dead-lettered.
     pub(crate) dead_letter_chosen: Sql,
     /// Ids.
     pub(crate) lock_ledger: Sql,
     /// Ids, states.
     pub(crate) lock_chosen: Sql,
+    /// Ids, states. Returns one row: how many deliveries were deleted.
+    pub(crate) delete_locked: Sql,
     /// Ids, states. Returns one row: how many deliveries were forgotten.
-    pub(crate) forget_chosen: Sql,
+    pub(crate) forget_locked: Sql,
     /// Event. Returns one row: the number of keys that were forgotten.
     pub(crate) forget_event: Sql,
     /// Start and end. Returns one row: the number of keys that were forgotten.
     pub(crate) forget_accepted: Sql,
-    /// Limit. Returns one row: the number of deliveries that were deleted.
+    /// Tenant and event type, or NULLs. Then the operator.
+    pub(crate) pause: Sql,
+    /// Tenant and event type, or NULLs. Returns one row: the number of deliveries that are READY now.
+    pub(crate) release_paused: Sql,
+    /// Tenant and event type, or NULLs.
+    pub(crate) resume: Sql,
+    /// Returns tenant, event type, operator and start of each pause.
+    pub(crate) pauses: Sql,
+    /// Limit. Returns one row: the number of deliveries that were deleted or lost their body.
     pub(crate) purge_done: Sql,
     /// Limit. Returns one row: the number of deliveries that were deleted.
     pub(crate) evict_done: Sql,
@@ -126,7 +153,6 @@ pub(crate) struct InboxSql {
 
 impl InboxSql {
     pub(crate) fn new(names: &Names, deadline: Duration) -> Self {
-        const ALONE: &str = "pg_advisory_xact_lock";
         let tables = Tables::new(names);
         Self {
             accept: Sql::new(tables.accept()),
@@ -143,8 +169,9 @@ impl InboxSql {
             // Shorter than the caller's deadline: deliveries that are leased without a response wait until the lease expires.
             begin_leasing: tables.begin_leasing(deadline.mul_f64(0.75)),
             begin_many: begin_many(deadline),
-            begin_alone: tables.begin_locked(ALONE, deadline),
-            begin_long: tables.begin_locked(ALONE, deadline.saturating_mul(LONG_CALL_DEADLINES)),
+            begin_alone: tables.begin_alone(deadline),
+            begin_long: tables.begin_long(deadline.saturating_mul(LONG_CALL_DEADLINES)),
+            add_tenants: Sql::new(tables.add_tenants()),
             lease: Sql::new(tables.lease()),
             lease_unread: Sql::new(tables.lease_unread()),
             entries_read: Sql::new(tables.entries_read()),
@@ -153,14 +180,18 @@ impl InboxSql {
             extend_expired: Sql::new(tables.extend_expired()),
             delete: tables.delete(),
             keep: tables.keep(),
+            keep_history: tables.keep_history(),
             reschedule: tables.reschedule(),
             reschedule_unordered: tables.reschedule_unordered(),
             dead_letter: tables.dead_letter(),
+            expire: tables.expire(),
             release: tables.release(),
             start: tables.start(),
             bring_back: Sql::new(tables.bring_back()),
             bring_back_unordered: Sql::new(tables.bring_back_unordered()),
-            is_dead_for_good: Sql::new(tables.is_dead_for_good()),
+            bring_back_released: Sql::new(tables.bring_back_released()),
+            leave_dead: Sql::new(tables.leave_dead()),
+            leave_dead_released: Sql::new(tables.leave_dead_released()),
             finish: Sql::new(tables.finish()),
             read_token_and_state: Sql::new(tables.read_token_and_state()),
             counts: Sql::new(tables.counts()),
@@ -168,14 +199,24 @@ impl InboxSql {
             stored: Sql::new(tables.stored()),
             find: Sql::new(tables.find()),
             find_dead: Sql::new(tables.find_dead()),
+            find_id: Sql::new(tables.find_id()),
+            find_event_id: Sql::new(tables.find_event_id()),
+            find_order: Sql::new(tables.find_order()),
+            find_branch: Sql::new(tables.find_branch()),
             show: Sql::new(tables.show()),
-            retry: Sql::new(tables.retry()),
+            read_records: Sql::new(tables.read_records()),
+            requeue: Sql::new(tables.requeue()),
             dead_letter_chosen: Sql::new(tables.dead_letter_chosen()),
             lock_ledger: Sql::new(tables.lock_ledger()),
             lock_chosen: Sql::new(tables.lock_chosen()),
-            forget_chosen: Sql::new(tables.forget_chosen()),
+            delete_locked: Sql::new(tables.delete_locked()),
+            forget_locked: Sql::new(tables.forget_locked()),
             forget_event: Sql::new(tables.forget_event()),
             forget_accepted: Sql::new(tables.forget_accepted()),
+            pause: Sql::new(tables.pause()),
+            release_paused: Sql::new(tables.release_paused()),
+            resume: Sql::new(tables.resume()),
+            pauses: Sql::new(tables.pauses()),
             purge_done: Sql::new(tables.purge_done()),
             evict_done: Sql::new(tables.evict_done()),
             purge_dead: Sql::new(tables.purge_dead()),
@@ -187,9 +228,11 @@ impl InboxSql {
         let by_lease = [
             &self.delete,
             &self.keep,
+            &self.keep_history,
             &self.reschedule,
             &self.reschedule_unordered,
             &self.dead_letter,
+            &self.expire,
             &self.release,
             &self.start,
         ];
@@ -204,6 +247,7 @@ impl InboxSql {
             &self.read_head,
             &self.restore_ledger_row,
             &self.revive,
+            &self.add_tenants,
             &self.lease,
             &self.lease_unread,
             &self.entries_read,
@@ -212,7 +256,9 @@ impl InboxSql {
             &self.extend_expired,
             &self.bring_back,
             &self.bring_back_unordered,
-            &self.is_dead_for_good,
+            &self.bring_back_released,
+            &self.leave_dead,
+            &self.leave_dead_released,
             &self.finish,
             &self.read_token_and_state,
             &self.counts,
@@ -220,14 +266,24 @@ impl InboxSql {
             &self.stored,
             &self.find,
             &self.find_dead,
+            &self.find_id,
+            &self.find_event_id,
+            &self.find_order,
+            &self.find_branch,
             &self.show,
-            &self.retry,
+            &self.read_records,
+            &self.requeue,
             &self.dead_letter_chosen,
             &self.lock_ledger,
             &self.lock_chosen,
-            &self.forget_chosen,
+            &self.delete_locked,
+            &self.forget_locked,
             &self.forget_event,
             &self.forget_accepted,
+            &self.pause,
+            &self.release_paused,
+            &self.resume,
+            &self.pauses,
             &self.purge_done,
             &self.evict_done,
             &self.purge_dead,

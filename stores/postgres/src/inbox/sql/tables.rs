@@ -13,6 +13,12 @@ pub(super) struct Tables {
     pub(super) body: String,
     /// The queue of each ordering key: the deliveries that are READY or LEASED. A trigger on the inbox keeps it.
     pub(super) queue: String,
+    /// The records of attempts that have ended.
+    pub(super) attempt: String,
+    /// The tenants that have had deliveries.
+    pub(super) tenant: String,
+    /// The pauses that are in force.
+    pub(super) pause: String,
     /// The indexes that leasing searches.
     pub(super) searched: [String; 2],
 }
@@ -24,6 +30,9 @@ impl Tables {
             inbox: names.of("inbox"),
             body: names.of("inbox_body"),
             queue: names.of("inbox_key"),
+            attempt: names.of("inbox_attempt"),
+            tenant: names.of("inbox_tenant"),
+            pause: names.of("inbox_pause"),
             searched: ["inbox_due_idx", "inbox_ordered_idx"].map(|name| names.of(name)),
         }
     }
@@ -34,8 +43,18 @@ impl Tables {
         format!("{begin};{ONLY_INDEXES}")
     }
 
+    /// Returns the statements that begin a transaction during which nothing is leased.
+    pub(super) fn begin_alone(&self, limit: Duration) -> String {
+        format!("{};{ONLY_INDEXES}", self.begin_long(limit))
+    }
+
+    /// Returns the statements that begin a transaction during which nothing is leased, and which may read whole tables.
+    pub(super) fn begin_long(&self, limit: Duration) -> String {
+        self.begin_locked("pg_advisory_xact_lock", limit)
+    }
+
     /// Returns the statements that begin a transaction and take the leasing lock with the function `lock`.
-    pub(super) fn begin_locked(&self, lock: &str, limit: Duration) -> String {
+    fn begin_locked(&self, lock: &str, limit: Duration) -> String {
         format!("{}; SELECT {lock}({LEASING_LOCKS}, '{}'::regclass::oid::integer)", begin(limit), self.inbox)
     }
 }

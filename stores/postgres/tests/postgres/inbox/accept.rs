@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tower_klikit::{
     dedupe::{ClaimOutcome, Ledger},
-    inbox::{Acceptance, DeliveryState, InboxAdmin, SettleOutcome},
+    inbox::{Acceptance, DeliveryState, InboxAdmin, SettleOutcome, ShowBody},
 };
 
 use super::{
@@ -103,7 +103,7 @@ async fn dead_delivery_is_revived_by_its_copy_only() {
     let dead = lease_one(&store).await;
     dead_letter(&store, dead.lease(), "500").await;
     assert_eq!(accept(&store, &delivery("evt-1", "other").await).await, known_and_stored("evt-1"));
-    assert_eq!(store.show(dead.lease().id()).await.unwrap().unwrap().state, DeliveryState::Dead);
+    assert_eq!(store.show(dead.lease().id(), ShowBody::Include).await.unwrap().unwrap().state, DeliveryState::Dead);
     client.execute(FORGET_LEDGER, &[]).await.unwrap();
     assert_eq!(accept(&store, &delivery("evt-1", "other").await).await, known_and_stored("evt-1"));
     assert_eq!(count(&client, REMEMBERED).await, 0, "nothing changes");
@@ -111,7 +111,7 @@ async fn dead_delivery_is_revived_by_its_copy_only() {
     assert_eq!(accept(&store, &ordered("evt-1", &["b", "c"]).await).await, Acceptance::Revived);
     assert_eq!(count(&client, REMEMBERED).await, 1);
     assert_eq!(count(&client, ROWS).await, 222);
-    let entry = store.show(dead.lease().id()).await.unwrap().unwrap();
+    let entry = store.show(dead.lease().id(), ShowBody::Include).await.unwrap().unwrap();
     assert_eq!((entry.state, entry.attempts, entry.reason), (DeliveryState::Ready, 0, None));
     assert_eq!(bodies(&lease(&store, 1).await), ["two"], "this delivery has been due for longer");
     let revived = lease_one(&store).await;
@@ -195,13 +195,13 @@ async fn new_delivery_replaces_a_kept_one() {
     accept(&store, &new).await;
     let first = lease_one(&store).await;
     finish(&store, first.lease(), LEASE).await;
-    assert_eq!(store.show(first.lease().id()).await.unwrap().unwrap().state, DeliveryState::Done);
+    assert_eq!(store.show(first.lease().id(), ShowBody::Include).await.unwrap().unwrap().state, DeliveryState::Done);
     assert_eq!(accept(&store, &new).await, known("one"));
     assert_eq!(accept(&store, &delivery("evt-1", "two").await).await, known_and_stored("one"));
     client.execute(FORGET_LEDGER, &[]).await.unwrap();
     assert_eq!(accept(&store, &delivery("evt-1", "two").await).await, Acceptance::Accepted);
     assert_eq!(count(&client, ROWS).await, 110);
-    assert!(store.show(first.lease().id()).await.unwrap().is_none());
+    assert!(store.show(first.lease().id(), ShowBody::Include).await.unwrap().is_none());
     let second = lease_one(&store).await;
     assert!(second.lease().id() > first.lease().id());
     assert_eq!(bodies(&[second]), ["two"]);
@@ -218,7 +218,7 @@ async fn conflict_is_a_separate_delivery() {
     assert_eq!(accept(&store, &conflict).await, known("two"));
     let leased = lease(&store, 8).await;
     assert_eq!(bodies(&leased), ["one", "two"]);
-    assert!(store.show(leased[1].lease().id()).await.unwrap().unwrap().is_conflict());
+    assert!(store.show(leased[1].lease().id(), ShowBody::Include).await.unwrap().unwrap().is_conflict());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -269,7 +269,7 @@ async fn contents_and_reasons_come_back_unchanged() {
         assert!(leased.body() == new.body(), "{n}");
         assert_eq!(leased.head(), new.head());
         reschedule(&store, leased.lease(), LEASE, "it's \\ \0 \u{1f980}").await;
-        let entry = store.show(leased.lease().id()).await.unwrap().unwrap();
+        let entry = store.show(leased.lease().id(), ShowBody::Include).await.unwrap().unwrap();
         assert_eq!(entry.reason.as_deref(), Some("it's \\ \u{fffd} \u{1f980}"));
         assert!(entry.body.as_ref() == Some(new.body()));
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use tower_klikit::{
     dedupe::Ledger,
-    inbox::{Acceptance, DeliveryId, DeliveryState, InboxAdmin, InboxStore, NewDelivery},
+    inbox::{Acceptance, DeliveryId, DeliveryState, InboxAdmin, InboxStore, NewDelivery, Pause, ShowBody},
 };
 use tower_klikit_postgres::PostgresStore;
 
@@ -68,12 +68,14 @@ async fn documented_queries_find_deliveries() {
     let deliveries = [
         labelled("evt-1040", "order.created", "warung", keys).await,
         labelled("evt-1041", "order.created", "warung", &keys[1..]).await,
-        labelled("evt-1042", "order.created", "warung", &[]).await,
+        labelled("evt-1042", "order.created", "warung", &[]).await.with_terms(&["order:41", "order:42"]),
         labelled("evt-1043", "order.updated", "warung", &[]).await,
         labelled("evt-1044", "order.created", "kedai", &[]).await,
     ];
     accept_all(&store, &deliveries).await;
-    let leased = lease(&store, 4).await;
+    // The tenants take turns.
+    let mut leased = lease(&store, 4).await;
+    leased.sort_by_key(|leased| leased.lease().id());
     assert_eq!(bodies(&leased), ["evt-1040", "evt-1042", "evt-1043", "evt-1044"]);
     dead_letter(&store, leased[1].lease(), "400 Bad Request").await;
     dead_letter(&store, leased[2].lease(), "503 Service Unavailable").await;
@@ -84,6 +86,8 @@ async fn documented_queries_find_deliveries() {
     assert_eq!(states, [("dead", "2"), ("done", "1"), ("leased", "1"), ("ready", "1")]);
     assert_eq!(column(&client, "The oldest pending deliveries", "id").await, ["15", "16"]);
     assert_eq!(column(&client, "The deliveries of an event", "id").await, ["17"]);
+    assert_eq!(column(&client, "The deliveries that contain an order", "id").await, ["17"]);
+    assert_eq!(column(&client, "The attempts to handle a delivery", "reason").await, ["400 Bad Request"]);
     assert_eq!(column(&client, "The deliveries of a tenant and an event type", "id").await, ["17", "16", "15"]);
     assert_eq!(column(&client, "The deliveries of an ordering key", "id").await, ["15", "16"]);
     assert_eq!(column(&client, "The queue of an ordering key", "state").await, ["leased", "ready"]);
@@ -135,7 +139,8 @@ async fn documented_statements_retry_and_forget() {
         SELECT
             (SELECT count(*) FROM klikit_inbox)
             + (SELECT count(*) FROM klikit_inbox_body)
-            + (SELECT count(*) FROM klikit_inbox_key)";
+            + (SELECT count(*) FROM klikit_inbox_key)
+            + (SELECT count(*) FROM klikit_inbox_attempt)";
     assert_eq!(count(&client, rows).await, 0);
     assert_eq!(store.claim(new.claim(), &TERMS).await.unwrap(), tower_klikit::dedupe::ClaimOutcome::Claimed);
     store.release(new.claim()).await.unwrap();
@@ -185,12 +190,12 @@ async fn documented_statements_meet_forgetting() {
     }
 }
 
-/// The tests of this file run the statements of all ten headings.
+/// The tests of this file run the statements of all twelve headings.
 #[test]
-fn docs_have_ten_queries() {
+fn docs_have_twelve_queries() {
     let mut headings: Vec<_> = documented().into_iter().map(|(heading, _)| heading).collect();
     headings.dedup();
-    assert_eq!(headings.len(), 10, "{headings:?}");
+    assert_eq!(headings.len(), 12, "{headings:?}");
 }
 
 /// Accepts three deliveries of one ordering key, and dead-letters the first.
@@ -357,6 +362,49 @@ async fn labels_are_stored_and_revived() {
     assert_eq!(stored().await, "evt-1|order.updated|kedai\u{fffd}|c");
     assert_eq!(count(&client, "SELECT count(*) FROM klikit_inbox_key WHERE ordering_key = 'c'").await, 1);
     assert_eq!(count(&client, "SELECT count(*) FROM klikit_inbox_key").await, 1);
-    let shown = store.show(dead.lease().id()).await.unwrap().unwrap();
+    let shown = store.show(dead.lease().id(), ShowBody::Include).await.unwrap().unwrap();
     assert_eq!(shown.state, DeliveryState::Ready);
+}
+
+/// A node adds missing tenants when it leases for the first time, and then every 30 seconds.
+#[tokio::test]
+async fn tenants_written_by_hand_are_leased() {
+    let Some(server) = PostgresServer::start("tenants written by hand are leased") else { return };
+    let store = open(server.url()).await;
+    let client = client(server.url()).await;
+    for keys in [&[][..], &["a"]] {
+        let id = keys.len().to_string();
+        accept_all(&store, &[ordered(&id, keys).await, ordered(&format!("{id}-moved"), &[]).await]).await;
+        let moved = format!("UPDATE klikit_inbox SET tenant = 'kedai {id}' WHERE event_id = '{id}'");
+        assert_eq!(client.execute(&moved, &[]).await.unwrap(), 1);
+        assert_eq!(bodies(&lease(&open(server.url()).await, 1).await).len(), 1);
+        assert_eq!(bodies(&lease(&open(server.url()).await, 8).await).len(), 1);
+    }
+    assert_eq!(count(&client, "SELECT count(*) FROM klikit_inbox_tenant").await, 3);
+}
+
+/// Searches begin behind a long paused backlog. Once it is resumed, a node notices with its next search.
+#[tokio::test]
+async fn paused_backlog_is_skipped_until_resumed() {
+    let Some(server) = PostgresServer::start("paused backlog is skipped until resumed") else { return };
+    let store = open(server.url()).await;
+    let client = client(server.url()).await;
+    let fill = "
+        INSERT INTO klikit_inbox (due, accepted_at, token, key, attempts, state, event_type, tenant)
+        SELECT now() - interval '1 hour', now(), 0, gen_random_uuid(), 0, 0, 'paused', 'default'
+        FROM generate_series(1, 3000);
+        INSERT INTO klikit_inbox_body (id, digest, head, body)
+        SELECT id, '', '{}', 'paused'
+        FROM klikit_inbox";
+    client.batch_execute(fill).await.unwrap();
+    let pause = Pause::everything().event_type("paused");
+    assert_eq!(store.pause(&pause, "clerk").await.unwrap(), 0);
+    for n in 0..3 {
+        accept_all(&store, &[delivery(&n.to_string(), &n.to_string()).await]).await;
+        assert_eq!(bodies(&lease(&store, 4).await), [n.to_string()]);
+    }
+    assert!(lease(&store, 4).await.is_empty());
+    assert!(store.resume(&pause).await.unwrap());
+    let resumed = [lease(&store, 4).await, lease(&store, 4).await].concat();
+    assert!(bodies(&resumed).starts_with(&["paused".to_owned()]), "{resumed:?}");
 }

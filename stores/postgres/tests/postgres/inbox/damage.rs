@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use tower_klikit::inbox::{Acceptance, DeadLettered, DeliveryState, InboxAdmin, InboxStore, LeaseBatch, NewDelivery};
+use tower_klikit::inbox::{
+    Acceptance, DeadLettered, DeliveryState, InboxAdmin, InboxStore, LeaseBatch, NewDelivery, ShowBody,
+};
 use tower_klikit_postgres::PostgresStore;
 
 use super::{accept, bodies, dead_letters, delivery, finish, lease, lease_one, lease_with, ordered, pass, request};
@@ -19,7 +21,7 @@ async fn dead_lettered(store: &PostgresStore, other: &str) -> DeadLettered {
     finish(store, leased[0].lease(), Duration::ZERO).await;
     assert_eq!(dead_lettered.len(), 1);
     let dead = dead_lettered[0].clone();
-    let entry = store.show(dead.id).await;
+    let entry = store.show(dead.id, ShowBody::Include).await;
     if let Ok(entry) = entry {
         let entry = entry.unwrap();
         assert_eq!((entry.state, entry.reason.as_deref()), (DeliveryState::Dead, Some(&*dead.reason)));
@@ -55,7 +57,7 @@ async fn missing_content_is_dead_lettered() {
             assert_eq!(dead.reason, "the head and the body are missing from the store");
             let listed = dead_letters(&store, None, 8).await;
             assert_eq!((listed.len(), listed[0].id), (1, dead.id));
-            let shown = store.show(dead.id).await.unwrap().unwrap();
+            let shown = store.show(dead.id, ShowBody::Include).await.unwrap().unwrap();
             assert_eq!((shown.body.as_ref(), shown.event_id()), (None, None));
             if forgotten {
                 client.execute("DELETE FROM klikit_ledger", &[]).await.unwrap();
@@ -131,7 +133,7 @@ async fn damaged_body_is_dead_lettered() {
     let dead = ends(dead_lettered(&store, "two")).await;
     assert_eq!((dead.attempts, dead.head.as_ref()), (1, None));
     assert!(dead.reason.starts_with("the delivery's content cannot be read: "), "{dead:?}");
-    store.show(dead.id).await.unwrap_err();
+    store.show(dead.id, ShowBody::Include).await.unwrap_err();
     let listed = dead_letters(&store, None, 8).await;
     assert_eq!((listed.len(), listed[0].id, listed[0].event_id()), (1, dead.id, Some("evt-1")));
     assert_eq!(count(&client, "SELECT count(*) FROM klikit_inbox WHERE state = 1").await, 0);

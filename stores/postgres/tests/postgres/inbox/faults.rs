@@ -11,11 +11,14 @@ use std::{
     time::Duration,
 };
 
-use tower_klikit::inbox::{Acceptance, DeliveryState, Filter, InboxAdmin, InboxStore, Settlement};
+use tower_klikit::inbox::{
+    Acceptance, DeliveryState, Filter, InboxAdmin, InboxStore, LedgerRows, Settlement, ShowBody,
+};
 use tower_klikit_postgres::PostgresStore;
 
 use super::{
-    TIME, accept, dead, dead_letter, delivery, done, failed, finish, lease, lease_one, ordered, pass, request,
+    TIME, WORKER, accept, dead, dead_letter, delivery, done, failed, finish, lease, lease_one, ordered, pass, request,
+    retry,
 };
 use crate::{RETENTION, client, count, ends, open, proxy::Proxy, servers::postgres::PostgresServer};
 
@@ -58,7 +61,9 @@ async fn working_through<F: Future<Output = ()>>(
                 };
                 for leased in batch.leased {
                     // Start some of the attempts.
-                    if leased.lease().id().get() % 2 == 0 && ends(store.start(&[*leased.lease()])).await.is_err() {
+                    if leased.lease().id().get() % 2 == 0
+                        && ends(store.start(&[*leased.lease()], WORKER)).await.is_err()
+                    {
                         errors.fetch_add(1, Ordering::SeqCst);
                     }
                     // Count the delivery as handled, whether finishing succeeds or not.
@@ -157,8 +162,8 @@ async fn calls_fail_while_the_server_hangs() {
     server.halt();
     ends(store.accept(&new, RETENTION)).await.unwrap_err();
     ends(store.lease(&request(1))).await.unwrap_err();
-    ends(store.start(&[held])).await.unwrap_err();
-    ends(store.start(&[held, held])).await.unwrap_err();
+    ends(store.start(&[held], WORKER)).await.unwrap_err();
+    ends(store.start(&[held, held], WORKER)).await.unwrap_err();
     ends(store.extend(&[held], TIME)).await.unwrap_err();
     let settlements = [done(Duration::ZERO), done(TIME), failed(TIME, ""), dead(""), Settlement::Release];
     for settlement in settlements {
@@ -168,9 +173,9 @@ async fn calls_fail_while_the_server_hangs() {
     ends(store.backlog(1)).await.unwrap_err();
     ends(store.find(&Filter::new(), None, 1)).await.unwrap_err();
     ends(store.dead_letter(&[held.id()], &[DeliveryState::Leased], "")).await.unwrap_err();
-    ends(store.forget_deliveries(&[held.id()], &[DeliveryState::Leased])).await.unwrap_err();
-    ends(store.show(held.id())).await.unwrap_err();
-    ends(store.retry(held.id())).await.unwrap_err();
+    ends(store.delete(&[held.id()], &[DeliveryState::Leased], LedgerRows::Delete)).await.unwrap_err();
+    ends(store.show(held.id(), ShowBody::Include)).await.unwrap_err();
+    ends(retry(&store, held.id())).await.unwrap_err();
     ends(store.counts()).await.unwrap_err();
     ends(store.forget_event(new.claim().event())).await.unwrap_err();
     server.go_on();
@@ -192,7 +197,7 @@ async fn vanished_node_does_not_delay_others() {
     proxy.freeze_transactions();
     let holds = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'";
     let holding = async { while count(&client, holds).await != 1 {} };
-    let (retried, ()) = ends(async { tokio::join!(vanishing.retry(dead.lease().id()), holding) }).await;
+    let (retried, ()) = ends(async { tokio::join!(retry(&vanishing, dead.lease().id()), holding) }).await;
     retried.unwrap_err();
     assert_eq!(ends(lease(&other, 8)).await.len(), 1);
     // The server releases the locks a moment before it shows that.

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use tower_klikit::inbox::{
-    DeadLettered, DeliveryState, InboxAdmin, InboxStore, LEASE_EXPIRED, SettleOutcome, Settlement,
+    DeadLettered, DeliveryState, InboxAdmin, InboxStore, LEASE_EXPIRED, SettleOutcome, Settlement, ShowBody,
 };
 
 use super::{
     TIME, accept, bodies, dead, delivery, done, extend, failed, finish, lease, lease_last, lease_one, ordered, pass,
-    release, reschedule, settle,
+    release, reschedule, retry, settle,
 };
 use crate::{client, open, servers::postgres::PostgresServer};
 
@@ -62,7 +62,7 @@ async fn lease_is_held_until_another_worker_has_it() {
     for late in [done(Duration::ZERO), done(TIME), failed(TIME, "lost"), dead("lost"), Settlement::Release] {
         assert_eq!(settle(&store, &first, late).await, SettleOutcome::Superseded);
     }
-    let entry = store.show(first.id()).await.unwrap().unwrap();
+    let entry = store.show(first.id(), ShowBody::Include).await.unwrap().unwrap();
     assert_eq!((entry.state, entry.attempts, entry.reason), (DeliveryState::Leased, 2, None));
     release(&store, &second).await;
     let third = *lease_one(&store).await.lease();
@@ -73,7 +73,7 @@ async fn lease_is_held_until_another_worker_has_it() {
     let last = *lease_one(&store).await.lease();
     finish(&store, &last, Duration::ZERO).await;
     assert_eq!(settle(&store, &last, done(Duration::ZERO)).await, SettleOutcome::Gone);
-    assert!(store.show(first.id()).await.unwrap().is_none());
+    assert!(store.show(first.id(), ShowBody::Include).await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -102,12 +102,12 @@ async fn expired_last_attempt_is_dead_lettered_and_reported() {
         .collect();
     assert_eq!(batch.dead_lettered, expected);
     for dead in &died {
-        let entry = store.show(dead.lease().id()).await.unwrap().unwrap();
+        let entry = store.show(dead.lease().id(), ShowBody::Include).await.unwrap().unwrap();
         assert_eq!((entry.state, entry.attempts), (DeliveryState::Dead, 1));
         assert_eq!(entry.reason.as_deref(), Some(LEASE_EXPIRED));
         assert!(!extend(&store, dead.lease()).await);
     }
-    assert!(store.retry(died[0].lease().id()).await.unwrap());
+    assert!(retry(&store, died[0].lease().id()).await.unwrap());
     let retried = lease_one(&store).await;
     reschedule(&store, retried.lease(), Duration::ZERO, "500").await;
     let again = lease_last(&store, 1).await;
@@ -146,5 +146,5 @@ async fn leasing_waits_for_no_lock() {
     assert_eq!(bodies(&lease_last(&store, 8).await.leased), ["1", "2"]);
     transaction.rollback().await.unwrap();
     lease_last(&store, 8).await;
-    assert_eq!(store.show(first[0].lease().id()).await.unwrap().unwrap().state, DeliveryState::Dead);
+    assert_eq!(store.show(first[0].lease().id(), ShowBody::Include).await.unwrap().unwrap().state, DeliveryState::Dead);
 }

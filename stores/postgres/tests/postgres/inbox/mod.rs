@@ -32,8 +32,9 @@ use tower_klikit::{
     KlikitVerifyLayer,
     dedupe::{BodyDigest, ConflictPolicy, EventKey, StoreError},
     inbox::{
-        Acceptance, Counts, DeliveryId, DeliveryState, Entry, Filter, Inbox, InboxAdmin, InboxStore, Lease, LeaseBatch,
-        LeaseRequest, Leased, NewDelivery, OrderBy, Page, SettleOutcome, Settlement,
+        Acceptance, ActivePause, Counts, DeliveryId, DeliveryState, Entry, Filter, Inbox, InboxAdmin, InboxStore,
+        Lease, LeaseBatch, LeaseRequest, Leased, LedgerRows, NewDelivery, OrderBy, Page, Pause, SettleOutcome,
+        Settlement, ShowBody,
     },
     testing::SignedDelivery,
 };
@@ -44,6 +45,7 @@ use crate::RETENTION;
 pub(crate) const SECRET: &str = "klikit-test-secret";
 const TIME: Duration = Duration::from_secs(60);
 const ATTEMPTS: u32 = 25;
+pub(crate) const WORKER: &str = "kitchen-1";
 
 /// Lists dead letters.
 pub(crate) async fn dead_letters(store: &PostgresStore, after: Option<DeliveryId>, limit: u32) -> Vec<Entry> {
@@ -106,7 +108,7 @@ fn known_and_stored(body: &str) -> Acceptance {
 }
 
 fn request(limit: u32) -> LeaseRequest<'static> {
-    LeaseRequest { limit, free_handlers: limit, duration: TIME, max_attempts: ATTEMPTS, held: &[] }
+    LeaseRequest { limit, free_handlers: limit, duration: TIME, max_attempts: ATTEMPTS, held: &[], worker: WORKER }
 }
 
 /// Leases deliveries and starts them.
@@ -123,7 +125,7 @@ async fn lease_and_start(store: &PostgresStore, request: LeaseRequest<'_>) -> Le
     let batch = lease_with(store, request).await;
     let uncounted = batch.leased.iter().filter(|leased| !leased.is_attempt_counted());
     let uncounted: Vec<_> = uncounted.map(|leased| *leased.lease()).collect();
-    assert_eq!(store.start(&uncounted).await.unwrap(), vec![true; uncounted.len()]);
+    assert_eq!(store.start(&uncounted, WORKER).await.unwrap(), vec![true; uncounted.len()]);
     batch
 }
 
@@ -154,15 +156,15 @@ async fn settle(store: &PostgresStore, lease: &Lease, settlement: Settlement) ->
 }
 
 fn done(keep: Duration) -> Settlement {
-    Settlement::Done { keep }
+    Settlement::Done { keep, history: Duration::ZERO, status: Some(200) }
 }
 
 fn failed(delay: Duration, reason: &str) -> Settlement {
-    Settlement::Reschedule { delay, reason: reason.into(), unordered: false }
+    Settlement::Reschedule { delay, reason: reason.into(), unordered: false, status: Some(500) }
 }
 
 fn dead(reason: &str) -> Settlement {
-    Settlement::DeadLetter { reason: reason.into() }
+    Settlement::DeadLetter { reason: reason.into(), status: Some(400) }
 }
 
 pub(crate) async fn finish(store: &PostgresStore, lease: &Lease, keep: Duration) {
@@ -179,6 +181,11 @@ pub(crate) async fn dead_letter(store: &PostgresStore, lease: &Lease, reason: &s
 
 async fn release(store: &PostgresStore, lease: &Lease) {
     assert_eq!(settle(store, lease, Settlement::Release).await, SettleOutcome::Settled);
+}
+
+/// Retries a dead letter. Returns whether it is pending again.
+pub(crate) async fn retry(store: &PostgresStore, id: DeliveryId) -> Result<bool, StoreError> {
+    Ok(store.requeue(&[id], &[DeliveryState::Dead]).await? == 1)
 }
 
 /// Returns the bodies. Most tests give each delivery another body.
@@ -223,7 +230,7 @@ impl InboxStore for Catch {
         unreachable!("{NEVER}")
     }
 
-    async fn start(&self, _: &[Lease]) -> Result<Vec<bool>, StoreError> {
+    async fn start(&self, _: &[Lease], _: &str) -> Result<Vec<bool>, StoreError> {
         unreachable!("{NEVER}")
     }
 
@@ -261,15 +268,27 @@ impl InboxAdmin for Catch {
         unreachable!("{NEVER}")
     }
 
-    async fn forget_deliveries(&self, _: &[DeliveryId], _: &[DeliveryState]) -> Result<u64, StoreError> {
+    async fn delete(&self, _: &[DeliveryId], _: &[DeliveryState], _: LedgerRows) -> Result<u64, StoreError> {
         unreachable!("{NEVER}")
     }
 
-    async fn show(&self, _: DeliveryId) -> Result<Option<Entry>, StoreError> {
+    async fn show(&self, _: DeliveryId, _: ShowBody) -> Result<Option<Entry>, StoreError> {
         unreachable!("{NEVER}")
     }
 
-    async fn retry(&self, _: DeliveryId) -> Result<bool, StoreError> {
+    async fn requeue(&self, _: &[DeliveryId], _: &[DeliveryState]) -> Result<u64, StoreError> {
+        unreachable!("{NEVER}")
+    }
+
+    async fn pause(&self, _: &Pause, _: &str) -> Result<u64, StoreError> {
+        unreachable!("{NEVER}")
+    }
+
+    async fn resume(&self, _: &Pause) -> Result<bool, StoreError> {
+        unreachable!("{NEVER}")
+    }
+
+    async fn pauses(&self) -> Result<Vec<ActivePause>, StoreError> {
         unreachable!("{NEVER}")
     }
 

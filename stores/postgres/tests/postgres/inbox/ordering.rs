@@ -9,12 +9,12 @@ use std::{
 use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 use tower_klikit::inbox::{
-    Acceptance, DeliveryId, DeliveryState, InboxAdmin, InboxStore, LEASE_EXPIRED, SettleOutcome, Settlement,
+    Acceptance, DeliveryId, DeliveryState, InboxAdmin, InboxStore, LEASE_EXPIRED, SettleOutcome, Settlement, ShowBody,
 };
 
 use super::{
     TIME, accept, accept_all, bodies, dead, dead_letter, dead_letters, delivery, done, failed, finish, lease,
-    lease_last, lease_one, ordered, pass, release, reschedule, settle,
+    lease_last, lease_one, ordered, pass, release, reschedule, retry, settle,
 };
 use crate::{RETENTION, client, count, open, servers::postgres::PostgresServer};
 
@@ -88,7 +88,7 @@ async fn retried_delivery_keeps_its_place_in_the_queue() {
         if revive {
             assert_eq!(accept(&store, &ordered("1", &["a"]).await).await, Acceptance::Revived);
         } else {
-            assert!(store.retry(first.lease().id()).await.unwrap());
+            assert!(retry(&store, first.lease().id()).await.unwrap());
         }
         assert_eq!(lease(&store, 8).await.len(), 0, "no two that share a key are leased at once");
         release(&store, second.lease()).await;
@@ -99,7 +99,7 @@ async fn retried_delivery_keeps_its_place_in_the_queue() {
     let first = lease_one(&store).await;
     dead_letter(&store, first.lease(), "500").await;
     lease_one(&store).await;
-    assert!(store.retry(first.lease().id()).await.unwrap());
+    assert!(retry(&store, first.lease().id()).await.unwrap());
     pass(&client).await;
     assert_eq!(bodies(&lease(&store, 8).await), ["1"]);
 }
@@ -120,7 +120,7 @@ async fn late_outcome_restores_ordering_keys() {
         assert_eq!(count(&client, keys).await, 1);
         assert_eq!(settle(&store, &first, settlement.clone()).await, SettleOutcome::Settled);
         assert_eq!(count(&client, keys).await, 3);
-        let entry = store.show(first.id()).await.unwrap().unwrap();
+        let entry = store.show(first.id(), ShowBody::Include).await.unwrap().unwrap();
         let (attempts, reason) = match settlement {
             Settlement::Release => (0, LEASE_EXPIRED),
             _ => (1, "500"),
@@ -208,7 +208,7 @@ async fn nothing_is_leased_while_one_comes_back() {
             let (store, lease, new) = (store.clone(), *dead.lease(), ordered("evt-1", &["a"]).await);
             async move {
                 match how {
-                    "retry" => assert!(store.retry(lease.id()).await.unwrap()),
+                    "retry" => assert!(retry(&store, lease.id()).await.unwrap()),
                     "revive" => assert_eq!(accept(&store, &new).await, Acceptance::Revived),
                     _ => reschedule(&store, &lease, Duration::ZERO, "500").await,
                 }
@@ -302,7 +302,7 @@ async fn two_nodes_never_overlap_within_a_key() {
                         assert_eq!(settle(&store, lease, settlement).await, SettleOutcome::Settled);
                         if disturbed {
                             for dead in dead_letters(&store, None, 100).await {
-                                store.retry(dead.id).await.unwrap();
+                                retry(&store, dead.id).await.unwrap();
                             }
                         }
                     }

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use tower_klikit::inbox::{DeliveryId, DeliveryState, Filter, InboxAdmin, InboxStore, LeaseRequest, Settlement};
+use tower_klikit::inbox::{
+    DeliveryId, DeliveryState, Filter, InboxAdmin, InboxStore, LeaseRequest, LedgerRows, Pause, Settlement, ShowBody,
+};
 
 use super::{
-    RETENTION, TIME, bodies, dead_letter, delivery, done, extend, failed, finish, lease, lease_ahead, lease_with,
-    ordered, request, reschedule,
+    RETENTION, TIME, WORKER, bodies, dead_letter, delivery, done, extend, failed, finish, lease, lease_ahead,
+    lease_with, ordered, request, reschedule, retry,
 };
 use crate::{client, count, open, patient, servers::postgres::PostgresServer};
 
@@ -42,7 +44,9 @@ async fn fill(url: &str) {
                     CASE WHEN n % 3 = 0 THEN ARRAY['order:' || n] END
                 FROM generate_series(1, 20000) AS n;
                 INSERT INTO klikit_inbox_body
-                SELECT id, '', '{}', '' FROM klikit_inbox;
+                SELECT id, '', '{}', '', 'evt-' || id, 'branch:' || id % 100, ARRAY['order:' || id / 3]
+                FROM klikit_inbox;
+                INSERT INTO klikit_inbox_tenant VALUES ('warung');
                 INSERT INTO klikit_inbox_key
                 SELECT unnest(ordering_keys), id
                 FROM klikit_inbox
@@ -77,7 +81,7 @@ async fn only_counting_scans_tables() {
         let held = leased[0].lease();
         assert!(extend(&store, held).await);
         dead_letter(&store, held, "500").await;
-        assert!(store.retry(held.id()).await.unwrap());
+        assert!(retry(&store, held.id()).await.unwrap());
         let leased = lease(&store, 4).await;
         let held = leased[0].lease();
         reschedule(&store, held, Duration::ZERO, "500").await;
@@ -91,36 +95,52 @@ async fn only_counting_scans_tables() {
         let held: Vec<_> = leased.iter().map(|leased| *leased.lease()).collect();
         assert!(lease_with(&store, LeaseRequest { held: &held, ..request(4) }).await.leased.is_empty());
         let held = leased[0].lease();
-        store.show(held.id()).await.unwrap();
+        store.show(held.id(), ShowBody::Include).await.unwrap();
         let after = Some(DeliveryId::new(n));
         let dead = Filter::new().states([DeliveryState::Dead]);
         assert_eq!(store.find(&dead, after, 3).await.unwrap().entries.len(), 3);
-        let page = store.find(&Filter::new().event_id("none"), after, 3).await.unwrap();
-        assert!(page.entries.is_empty() && page.next >= Some(DeliveryId::new(n + 10_000)), "{page:?}");
+        let page = store.find(&Filter::new().tenant("none"), after, 3).await.unwrap();
+        assert!(page.entries.is_empty() && page.next >= Some(DeliveryId::new(n + 5_000)), "{page:?}");
+        for (one, found) in [
+            (Filter::new().id(held.id()), 1),
+            (Filter::new().event_id(id.as_str()), 1),
+            (Filter::new().order(5_000 + n), 3),
+            (Filter::new().branch(n).states([DeliveryState::Leased]), 0),
+        ] {
+            assert_eq!(store.find(&one, None, 3).await.unwrap().entries.len(), found, "{one}");
+        }
         let kept = store.find(&Filter::new().states([DeliveryState::Done]), after, 2).await.unwrap();
         let ids: Vec<_> = kept.entries.iter().map(|entry| entry.id).collect();
         assert_eq!(store.dead_letter(&ids, &[DeliveryState::Ready], "").await.unwrap(), 0);
-        assert_eq!(store.forget_deliveries(&ids, &[DeliveryState::Done]).await.unwrap(), 2);
+        assert_eq!(store.requeue(&ids, &[DeliveryState::Ready]).await.unwrap(), 0);
+        let pause = Pause::everything().tenant("warung").event_type("klikit.order.updated");
+        assert_eq!(store.pause(&pause, "clerk").await.unwrap(), 0);
+        assert_eq!(store.pauses().await.unwrap().len(), 1);
+        assert!(lease(&store, 4).await.is_empty());
+        assert!(store.resume(&pause).await.unwrap());
+        assert_eq!(store.delete(&ids, &[DeliveryState::Done], LedgerRows::Delete).await.unwrap(), 2);
         finish(&store, held, if n % 2 == 0 { TIME } else { Duration::ZERO }).await;
         // Many settlements at once.
         let mut settlements = Vec::new();
-        for kind in 0..5_usize {
+        for kind in 0..7_usize {
             let id = format!("{id}-{kind}");
             store.accept(&delivery(&id, "many").await, RETENTION).await.unwrap();
             let settlement = [
                 done(Duration::ZERO),
                 done(TIME),
                 failed(Duration::from_secs(100_000), "500"),
-                Settlement::DeadLetter { reason: "500".into() },
+                Settlement::DeadLetter { reason: "500".into(), status: Some(500) },
+                Settlement::Done { keep: Duration::ZERO, history: TIME, status: Some(200) },
+                Settlement::Expire,
                 Settlement::Release,
             ];
             settlements.push((lease_ahead(&store, 1).await[0], settlement[kind].clone()));
         }
         // Starts of one delivery and of many.
         let leases: Vec<_> = settlements.iter().map(|(lease, _)| *lease).collect();
-        assert_eq!(store.start(&leases[..1]).await.unwrap(), [true]);
-        assert_eq!(store.start(&leases).await.unwrap(), [true; 5]);
-        assert_eq!(store.settle(&settlements).await.unwrap().len(), 5);
+        assert_eq!(store.start(&leases[..1], WORKER).await.unwrap(), [true]);
+        assert_eq!(store.start(&leases, WORKER).await.unwrap(), [true; 7]);
+        assert_eq!(store.settle(&settlements).await.unwrap().len(), 7);
         let released = lease(&store, 4).await;
         finish(&store, released[0].lease(), Duration::ZERO).await;
         store.forget_event(ordered(&id, &[]).await.claim().event()).await.unwrap();
@@ -143,6 +163,10 @@ async fn only_counting_scans_tables() {
         "_inbox_done_idx",
         "_inbox_event_key_idx",
         "_inbox_key_id_idx",
+        "_inbox_body_event_idx",
+        "_inbox_body_branch_idx",
+        "_inbox_body_orders_idx",
+        "_inbox_attempt_pkey",
     ] {
         assert!(count(&reader, &used(index)).await > 0, "{index} was not used");
     }

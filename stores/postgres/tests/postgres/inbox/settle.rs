@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use tower_klikit::inbox::{
-    DeliveryId, DeliveryState, InboxAdmin, InboxStore, LEASE_EXPIRED, Lease, SettleOutcome, Settlement,
+    DeliveryId, DeliveryState, EXPIRED, InboxAdmin, InboxStore, LEASE_EXPIRED, Lease, SettleOutcome, Settlement,
+    ShowBody,
 };
 use tower_klikit_postgres::PostgresStore;
 
 use super::{
-    TIME, accept, dead, dead_letter, delivery, done, extend, failed, finish, lease, lease_last, lease_one, ordered,
-    pass, reschedule, settle,
+    TIME, WORKER, accept, dead, dead_letter, delivery, done, extend, failed, finish, lease, lease_last, lease_one,
+    ordered, pass, reschedule, retry, settle,
 };
 use crate::{client, count, ends, open, patient, proxy::Proxy, servers::postgres::PostgresServer};
 
@@ -27,7 +28,7 @@ async fn leases(store: &PostgresStore, name: &str, deliveries: usize) -> Vec<Lea
 }
 
 async fn state(store: &PostgresStore, lease: &Lease) -> Option<(DeliveryState, u32, Option<String>)> {
-    store.show(lease.id()).await.unwrap().map(|entry| (entry.state, entry.attempts, entry.reason))
+    store.show(lease.id(), ShowBody::Include).await.unwrap().map(|entry| (entry.state, entry.attempts, entry.reason))
 }
 
 #[tokio::test]
@@ -36,30 +37,38 @@ async fn settles_many_in_one_round_trip() {
     let proxy = Proxy::before(server.port()).await;
     let store = patient().max_connections(1).open(&proxy.url()).await.unwrap();
     let client = client(server.url()).await;
-    let kinds = [done(Duration::ZERO), done(TIME), failed(TIME, "it's \0 500"), dead("400"), Settlement::Release];
+    let kinds = [
+        done(Duration::ZERO),
+        done(TIME),
+        failed(TIME, "it's \0 500"),
+        dead("400"),
+        Settlement::Expire,
+        Settlement::Release,
+    ];
     for round in 0..3 {
-        let leases = leases(&store, &round.to_string(), 20).await;
+        let leases = leases(&store, &round.to_string(), 24).await;
         let settlements: Vec<_> = leases.iter().copied().zip(kinds.iter().cloned().cycle()).collect();
         let before = proxy.round_trips();
         let outcomes = store.settle(&settlements).await.unwrap();
         // The first call takes more round trips to prepare the statements. Everything is sent at once, but the driver may write
         // it in two pieces.
         assert!(round == 0 || proxy.round_trips() - before <= 2);
-        assert_eq!(outcomes, [SettleOutcome::Settled; 20]);
+        assert_eq!(outcomes, [SettleOutcome::Settled; 24]);
         for (lease, settlement) in &settlements {
             let reason = |reason: &str| Some(reason.to_owned());
             let expected = match settlement {
-                Settlement::Done { keep } if keep.is_zero() => None,
+                Settlement::Done { keep, .. } if keep.is_zero() => None,
                 Settlement::Done { .. } => Some((DeliveryState::Done, 1, None)),
                 Settlement::Reschedule { .. } => Some((DeliveryState::Ready, 1, reason("it's \u{fffd} 500"))),
                 Settlement::DeadLetter { .. } => Some((DeliveryState::Dead, 1, reason("400"))),
+                Settlement::Expire => Some((DeliveryState::Dead, 0, reason(EXPIRED))),
                 Settlement::Release => Some((DeliveryState::Ready, 0, None)),
             };
             assert_eq!(state(&store, lease).await, expected, "{settlement:?}");
         }
         // Four deliveries were rescheduled and four were released, half of them with ordering keys.
         assert_eq!(count(&client, "SELECT count(*) FROM klikit_inbox_key").await, 4);
-        assert_eq!(count(&client, "SELECT count(*) FROM klikit_inbox_body").await, 16);
+        assert_eq!(count(&client, "SELECT count(*) FROM klikit_inbox_body").await, 20);
         // READY (0) after a failure, or DONE (3) and kept
         let due_later = "
             SELECT count(*)
@@ -316,12 +325,31 @@ async fn released_attempts_are_never_negative() {
         let held = *lease_one(&store).await.lease();
         dead_letter(&store, &held, "500").await;
         // An operator retries the delivery, which resets its attempts. Then two late settlements of the old lease arrive.
-        assert!(store.retry(held.id()).await.unwrap());
+        assert!(retry(&store, held.id()).await.unwrap());
         dead_letter(&store, &held, LEASE_EXPIRED).await;
         assert_eq!(settle(&store, &held, Settlement::Release).await, SettleOutcome::Settled);
         assert_eq!(state(&store, &held).await, Some((DeliveryState::Ready, 0, Some(LEASE_EXPIRED.into()))));
         let again = lease_one(&store).await;
         assert_eq!((again.lease().id(), again.lease().attempt()), (held.id(), 1));
         finish(&store, again.lease(), Duration::ZERO).await;
+    }
+}
+
+#[tokio::test]
+async fn success_at_first_attempt_writes_no_record() {
+    let Some(server) = PostgresServer::start("success at first attempt writes no record") else { return };
+    let store = patient().open(server.url()).await.unwrap();
+    let client = client(server.url()).await;
+    // The server rejects every record.
+    client.batch_execute("ALTER TABLE klikit_inbox_attempt ADD CHECK (false)").await.unwrap();
+    for id in ["0", "1", "2"] {
+        accept(&store, &delivery(id, id).await).await;
+    }
+    let leased = lease(&store, 3).await;
+    let open = store.show(leased[0].lease().id(), ShowBody::Omit).await.unwrap().unwrap();
+    assert_eq!((open.history.len(), open.history[0].worker.as_str(), open.body), (1, WORKER, None));
+    for (settlement, is_recorded) in [(done(Duration::ZERO), false), (done(TIME), true), (failed(TIME, "500"), true)] {
+        let lease = *leased[usize::from(is_recorded)].lease();
+        assert_eq!(store.settle(&[(lease, settlement)]).await.is_err(), is_recorded);
     }
 }

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tower_klikit::inbox::{DeliveryId, InboxAdmin, InboxStore, Lease, LeaseRequest, SettleOutcome};
+use tower_klikit::inbox::{DeliveryId, InboxAdmin, InboxStore, Lease, LeaseRequest, SettleOutcome, ShowBody};
 use tower_klikit_postgres::PostgresStore;
 
 use super::{
-    TIME, accept, bodies, dead_letter, delivery, done, lease_ahead, lease_and_start, lease_with, release, request,
-    reschedule, settle,
+    TIME, WORKER, accept, bodies, dead_letter, delivery, done, lease_ahead, lease_and_start, lease_with, release,
+    request, reschedule, settle,
 };
 use crate::{client, count, ends, open, patient, proxy::Proxy, servers::postgres::PostgresServer};
 
@@ -23,7 +23,7 @@ async fn leases(store: &PostgresStore, deliveries: u32) -> Vec<Lease> {
 async fn attempts(store: &PostgresStore, leases: &[Lease]) -> Vec<u32> {
     let mut attempts = Vec::new();
     for lease in leases {
-        attempts.push(store.show(lease.id()).await.unwrap().unwrap().attempts);
+        attempts.push(store.show(lease.id(), ShowBody::Include).await.unwrap().unwrap().attempts);
     }
     attempts
 }
@@ -41,13 +41,13 @@ async fn starts_many_in_one_round_trip() {
     let asked = [gone, held, foreign, released, dead, other];
     for round in 0..3 {
         let before = proxy.round_trips();
-        assert_eq!(store.start(&asked).await.unwrap(), [false, true, false, false, false, true]);
+        assert_eq!(store.start(&asked, WORKER).await.unwrap(), [false, true, false, false, false, true]);
         // The first call takes more round trips to prepare the statement. Everything is sent at once, but the driver may write
         // it in two pieces.
         assert!(round == 0 || proxy.round_trips() - before <= 2);
         assert_eq!(attempts(&store, &leased).await, [1, 1, 0, 0]);
     }
-    assert!(store.start(&[]).await.unwrap().is_empty());
+    assert!(store.start(&[], WORKER).await.unwrap().is_empty());
 }
 
 /// Each handler of a worker makes its own call.
@@ -60,7 +60,7 @@ async fn calls_that_arrive_together_start_together() {
     let foreign = leased.iter().map(|lease| Lease::new(lease.id(), lease.token() + 1, 7));
     let calls: Vec<_> = leased.iter().copied().chain(foreign).chain(leased.clone()).map(|lease| [lease]).collect();
     let before = proxy.round_trips();
-    let started = join_all(calls.iter().map(|lease| store.start(lease))).await;
+    let started = join_all(calls.iter().map(|lease| store.start(lease, WORKER))).await;
     assert!(proxy.round_trips() - before < 20, "{} round trips", proxy.round_trips() - before);
     for (n, started) in started.into_iter().enumerate() {
         assert_eq!(started.unwrap(), [!(40..80).contains(&n)], "call {n}");
@@ -77,10 +77,10 @@ async fn locked_delivery_does_not_delay_other_starts() {
     let leased = leases(&calm, 3).await;
     let transaction = other.transaction().await.unwrap();
     assert!(calm.finish_in(&transaction, &leased[1]).await.unwrap());
-    ends(store.start(&leased)).await.unwrap_err();
+    ends(store.start(&leased, WORKER)).await.unwrap_err();
     assert_eq!(attempts(&calm, &leased).await, [1, 0, 1]);
     let calls: Vec<_> = leased.iter().map(|lease| [*lease]).collect();
-    let started = ends(join_all(calls.iter().map(|lease| store.start(lease)))).await;
+    let started = ends(join_all(calls.iter().map(|lease| store.start(lease, WORKER)))).await;
     let started: Vec<_> = started.into_iter().map(Result::ok).collect();
     assert_eq!(started, [Some(vec![true]), None, Some(vec![true])]);
     // The transaction ends while the call waits.
@@ -88,7 +88,7 @@ async fn locked_delivery_does_not_delay_other_starts() {
         while count(&reader, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'").await == 0 {}
         transaction.commit().await.unwrap();
     };
-    let (started, ()) = ends(async { tokio::join!(calm.start(&leased), waiting) }).await;
+    let (started, ()) = ends(async { tokio::join!(calm.start(&leased, WORKER), waiting) }).await;
     assert_eq!(started.unwrap(), [true, false, true]);
 }
 
@@ -101,14 +101,14 @@ async fn rejected_start_does_not_delay_others() {
     settle::reject(&client, &leased[1]).await;
     let calls: Vec<_> = leased.iter().map(|lease| [*lease]).collect();
     for _ in 0..2 {
-        let started = join_all(calls.iter().map(|lease| store.start(lease))).await;
+        let started = join_all(calls.iter().map(|lease| store.start(lease, WORKER))).await;
         let started: Vec<_> = started.into_iter().map(Result::ok).collect();
         assert_eq!(started, [Some(vec![true]), None, Some(vec![true])]);
-        store.start(&leased).await.unwrap_err();
+        store.start(&leased, WORKER).await.unwrap_err();
         assert_eq!(attempts(&store, &leased).await, [1, 0, 1]);
     }
     client.batch_execute("DROP TRIGGER reject ON klikit_inbox").await.unwrap();
-    assert_eq!(store.start(&leased).await.unwrap(), [true; 3]);
+    assert_eq!(store.start(&leased, WORKER).await.unwrap(), [true; 3]);
     assert_eq!(attempts(&store, &leased).await, [1; 3]);
 }
 
@@ -127,7 +127,7 @@ async fn start_with_a_lost_response_counts_once() {
         proxy.be_silent(false);
         proxy.cut();
     };
-    let (started, ()) = ends(async { tokio::join!(store.start(&leased), cut) }).await;
+    let (started, ()) = ends(async { tokio::join!(store.start(&leased, WORKER), cut) }).await;
     assert_eq!(started.unwrap(), [true]);
     assert_eq!(attempts(&store, &leased).await, [1]);
 }
@@ -138,14 +138,14 @@ async fn killed_server_keeps_counted_attempts() {
     let Some(mut server) = PostgresServer::start_own("killed server keeps counted attempts", &[]) else { return };
     let store = open(server.url()).await;
     let leased = leases(&store, 2).await;
-    assert_eq!(store.start(&leased[..1]).await.unwrap(), [true]);
+    assert_eq!(store.start(&leased[..1], WORKER).await.unwrap(), [true]);
     // A durable commit makes all earlier commits durable too.
     accept(&store, &delivery("evt-9", "x").await).await;
     server.kill();
     server.restart();
     let store = open(server.url()).await;
     assert_eq!(attempts(&store, &leased).await, [1, 0]);
-    assert_eq!(store.start(&leased).await.unwrap(), [true; 2]);
+    assert_eq!(store.start(&leased, WORKER).await.unwrap(), [true; 2]);
     assert_eq!(attempts(&store, &leased).await, [1, 1]);
 }
 

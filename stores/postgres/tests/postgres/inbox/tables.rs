@@ -5,11 +5,11 @@ use std::error::Error;
 use futures_util::future::join_all;
 use tower_klikit::{
     dedupe::Ledger,
-    inbox::{Acceptance, DeliveryId, Filter, InboxAdmin, InboxStore, Lease},
+    inbox::{Acceptance, DeliveryId, Filter, InboxAdmin, InboxStore, Lease, LedgerRows, Pause, ShowBody},
 };
 use tower_klikit_postgres::{PostgresError, PostgresErrorKind as Kind, PostgresStore};
 
-use super::{RETENTION, accept, delivery, done as settled, lease, ordered, request};
+use super::{RETENTION, WORKER, accept, delivery, done as settled, lease, ordered, request, retry};
 use crate::{TERMS, claim, client, count, done, handle, open, patient, servers::postgres::PostgresServer};
 
 /// A query for the number of the inbox's tables, views and functions.
@@ -36,7 +36,7 @@ async fn ledger_only_creates_no_inbox() {
     let errors = [
         store.accept(&new, RETENTION).await.err(),
         store.lease(&request(1)).await.err(),
-        store.start(&[held]).await.err(),
+        store.start(&[held], WORKER).await.err(),
         store.extend(&[held], RETENTION).await.err(),
         store.settle(&[(held, settled(RETENTION))]).await.err(),
         store.backlog(1).await.err(),
@@ -47,11 +47,14 @@ async fn ledger_only_creates_no_inbox() {
         store.purge_dead(RETENTION, 1).await.err(),
         store.find(&Filter::new(), None, 1).await.err(),
         store.dead_letter(&[], &[], "").await.err(),
-        store.forget_deliveries(&[], &[]).await.err(),
-        store.show(held.id()).await.err(),
-        store.retry(held.id()).await.err(),
+        store.delete(&[], &[], LedgerRows::Delete).await.err(),
+        store.show(held.id(), ShowBody::Include).await.err(),
+        retry(&store, held.id()).await.err(),
         store.forget_event(new.claim().event()).await.err(),
         store.forget_accepted(now..now).await.err(),
+        store.pause(&Pause::everything(), "").await.err(),
+        store.resume(&Pause::everything()).await.err(),
+        store.pauses().await.err(),
         store.finish_in(&client, &held).await.err(),
     ];
     for error in errors {
@@ -104,22 +107,24 @@ async fn inboxes_of_other_prefixes_are_separate() {
                 WHERE schemaname IN ('public', 'webhooks')"
         )
     };
-    assert_eq!(count(&client, &rows_of("pg_tables")).await, 4 * 6);
+    assert_eq!(count(&client, &rows_of("pg_tables")).await, 4 * 8);
     assert_eq!(count(&client, &rows_of("pg_views")).await, 4);
-    assert_eq!(count(&client, &rows_of("pg_indexes")).await, 4 * 14);
+    assert_eq!(count(&client, &rows_of("pg_indexes")).await, 4 * 19);
 }
 
 /// With another collation, an upgrade of the system's locales would change the order of texts but not of the index.
 #[tokio::test]
-async fn ordering_keys_are_compared_by_their_bytes() {
-    let Some(server) = PostgresServer::start("ordering keys are compared by their bytes") else { return };
+async fn indexed_texts_are_compared_by_their_bytes() {
+    let Some(server) = PostgresServer::start("indexed texts are compared by their bytes") else { return };
     open(server.url()).await;
     let client = client(server.url()).await;
     let collations = "
-        SELECT string_agg(collname, ',')
-        FROM pg_index, unnest(indcollation) AS used
-        JOIN pg_collation ON pg_collation.oid = used
-        WHERE indrelid = 'klikit_inbox_key'::regclass";
-    let collations: String = client.query_one(collations, &[]).await.unwrap().get(0);
-    assert_eq!(collations, "C");
+        SELECT string_agg(DISTINCT collname, ','), count(*)
+        FROM pg_index
+        JOIN pg_class ON pg_class.oid = indrelid AND relname LIKE 'klikit_inbox%'
+        CROSS JOIN unnest(indcollation) AS used
+        JOIN pg_collation ON pg_collation.oid = used";
+    let collations = client.query_one(collations, &[]).await.unwrap();
+    // The ordering keys, the tenants in three indexes, and the three kinds of search terms.
+    assert_eq!((collations.get(0), collations.get(1)), ("C", 7_i64));
 }

@@ -35,11 +35,11 @@ impl AcceptSql {
                 "
                 INSERT INTO {inbox} (
                     key, event_key, state, due, attempts, token, accepted_at, since,
-                    event_id, event_type, tenant, ordering_keys
+                    event_id, event_type, tenant, ordering_keys, branch, orders
                 )
                 VALUES (
                     :key, :event_key, {READY}, :now, 0, 0, :system_time, :now,
-                    :event_id, :event_type, :tenant, :ordering_keys
+                    :event_id, :event_type, :tenant, :ordering_keys, :branch, :orders
                 )
                 "
             ),
@@ -63,7 +63,9 @@ impl AcceptSql {
                     event_id = :event_id,
                     event_type = :event_type,
                     tenant = :tenant,
-                    ordering_keys = :ordering_keys
+                    ordering_keys = :ordering_keys,
+                    branch = :branch,
+                    orders = :orders
                 WHERE id = :id
                 "
             ),

@@ -1,9 +1,9 @@
-//! The statements that count, list, show, retry, forget, purge and evict deliveries.
+//! The statements that count, list, show, requeue, delete, forget, purge and evict deliveries.
 
 use super::tables::Tables;
 use crate::inbox::state::{DEAD, DONE, LEASED, READY};
 
-/// The statements that count, list, show, retry, forget, purge and evict deliveries.
+/// The statements that count, list, show, requeue, delete, forget, purge and evict deliveries.
 pub(in crate::inbox) struct AdminSql {
     pub(in crate::inbox) count_unfinished: String,
     pub(in crate::inbox) count_finished: String,
@@ -11,13 +11,18 @@ pub(in crate::inbox) struct AdminSql {
     pub(in crate::inbox) count_stored: String,
     pub(in crate::inbox) list_all: String,
     pub(in crate::inbox) list_dead: String,
+    pub(in crate::inbox) find_next_bucket: String,
+    pub(in crate::inbox) list_of_event_id: String,
+    pub(in crate::inbox) list_of_order: String,
+    pub(in crate::inbox) list_of_branch: String,
     pub(in crate::inbox) list_done_until: String,
     pub(in crate::inbox) read_last_id: String,
     pub(in crate::inbox) read_entry: String,
-    pub(in crate::inbox) retry: String,
+    pub(in crate::inbox) requeue: String,
+    pub(in crate::inbox) keep_history: String,
     pub(in crate::inbox) read_key_and_accepted_at: String,
     pub(in crate::inbox) read_since: String,
-    pub(in crate::inbox) read_for_forgetting: String,
+    pub(in crate::inbox) read_for_deleting: String,
     pub(in crate::inbox) list_finished_of_event: String,
     pub(in crate::inbox) list_finished_of_key: String,
     pub(in crate::inbox) forget_event_in_ledger: String,
@@ -25,10 +30,13 @@ pub(in crate::inbox) struct AdminSql {
     pub(in crate::inbox) forget_key_in_ledger: String,
 }
 
+/// The number of bits of an id that are not in its bucket. The index for searches begins with the bucket.
+pub(in crate::inbox) const BUCKET_BITS: u32 = 9;
+
 impl AdminSql {
     #[allow(clippy::too_many_lines, reason = "one statement after the other")]
     pub(super) fn new(tables: &Tables) -> Self {
-        let Tables { inbox, ledger, .. } = tables;
+        let Tables { inbox, body, ledger, .. } = tables;
         // Holds for a ledger row whose delivery is READY or LEASED.
         let has_unfinished_delivery = format!(
             "EXISTS (
@@ -132,6 +140,20 @@ impl AdminSql {
                 "
             ),
 
+            // Finds the first bucket of ids after `?1` that has deliveries. Returns NULL after the last one.
+            find_next_bucket: format!(
+                "
+                SELECT min(id >> {BUCKET_BITS})
+                FROM {inbox}
+                WHERE id >> {BUCKET_BITS} > ?1
+                "
+            ),
+
+            // The condition on the orders tests whether the JSON array contains an element.
+            list_of_event_id: list_in_bucket(inbox, "event_id = ?2"),
+            list_of_order: list_in_bucket(inbox, "instr(orders, ?2) > 0"),
+            list_of_branch: list_in_bucket(inbox, "branch = ?2"),
+
             // Lists the DONE deliveries that are kept until `?1` or earlier, in the order in which their time ends.
             // Starts after the delivery that is kept until `?2` and has the id `?3`.
             list_done_until: format!(
@@ -147,20 +169,43 @@ impl AdminSql {
             // Reads the last id from SQLite's table of AUTOINCREMENT ids, because the inbox may have damaged pages.
             read_last_id: format!("SELECT seq FROM sqlite_sequence WHERE name = '{inbox}'"),
 
-            read_entry: format!("SELECT state, attempts, accepted_at, reason FROM {inbox} WHERE id = ?1"),
+            read_entry: format!(
+                "
+                SELECT
+                    state, attempts, accepted_at, since, reason, branch, orders, tenant, event_type,
+                    started_at, started_token, worker
+                FROM {inbox}
+                WHERE id = ?1
+                "
+            ),
 
-            // Retries DEAD deliveries only. A state that is unknown to this crate counts as DEAD. A trigger returns the
-            // delivery to its queues.
-            retry: format!(
+            // Makes a DEAD or DONE delivery READY. A text stands for a body that is gone. A trigger returns the delivery
+            // to its queues.
+            requeue: format!(
                 "
                 UPDATE {inbox} SET state = {READY}, due = ?2, attempts = 0
-                WHERE id = ?1 AND state >= {DEAD} AND state <> {DONE}
+                WHERE
+                    id = ?1
+                    AND state >= {DEAD}
+                    AND EXISTS (
+                        SELECT 1
+                        FROM {body} AS b
+                        WHERE b.id = {inbox}.id AND typeof(b.body) <> 'text'
+                    )
+                "
+            ),
+
+            // Keeps a DONE delivery, whose time is over, for as long as its history is kept after the time `?2`.
+            keep_history: format!(
+                "
+                UPDATE {inbox} SET due = history_until
+                WHERE id = ?1 AND state = {DONE} AND history_until > ?2 AND typeof(history_until) = 'integer'
                 "
             ),
 
             read_key_and_accepted_at: format!("SELECT key, accepted_at FROM {inbox} WHERE id = ?1"),
             read_since: format!("SELECT since FROM {inbox} WHERE id = ?1"),
-            read_for_forgetting: format!("SELECT state, key, ordering_keys FROM {inbox} WHERE id = ?1"),
+            read_for_deleting: format!("SELECT state, key, ordering_keys FROM {inbox} WHERE id = ?1"),
 
             // Lists the DEAD and DONE deliveries of an event: the delivery whose `key` is the event's key, and the
             // event's conflicts, whose `event_key` is the event's key.
@@ -200,4 +245,16 @@ impl AdminSql {
             forget_key_in_ledger: format!("DELETE FROM {ledger} WHERE key = ?1"),
         }
     }
+}
+
+/// Returns the statement that lists the deliveries of the bucket `?1` for which `condition` holds and whose id is larger
+/// than `?3`, in any order. It reads only the index for searches.
+fn list_in_bucket(inbox: &str, condition: &str) -> String {
+    format!(
+        "
+        SELECT id
+        FROM {inbox}
+        WHERE id >> {BUCKET_BITS} = ?1 AND {condition} AND id > ?3
+        "
+    )
 }

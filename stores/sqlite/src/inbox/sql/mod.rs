@@ -10,21 +10,28 @@
 
 mod accept;
 mod admin;
+mod attempt;
 mod lease;
+mod pause;
 mod rows;
 mod settle;
 mod tables;
 
-pub(super) use self::lease::SCANNED;
-use self::{accept::AcceptSql, admin::AdminSql, lease::LeaseSql, rows::RowSql, settle::SettleSql, tables::Tables};
+pub(super) use self::admin::BUCKET_BITS;
+use self::{
+    accept::AcceptSql, admin::AdminSql, attempt::AttemptSql, lease::LeaseSql, pause::PauseSql, rows::RowSql,
+    settle::SettleSql, tables::Tables,
+};
 
 /// The SQL statements on the inbox's tables, by topic.
 pub(crate) struct InboxSql {
     pub(super) rows: RowSql,
     pub(super) accept: AcceptSql,
     pub(super) lease: LeaseSql,
+    pub(super) attempt: AttemptSql,
     pub(super) settle: SettleSql,
     pub(super) admin: AdminSql,
+    pub(super) pause: PauseSql,
 }
 
 impl InboxSql {
@@ -35,8 +42,10 @@ impl InboxSql {
             rows: RowSql::new(&tables),
             accept: AcceptSql::new(&tables),
             lease: LeaseSql::new(&tables),
+            attempt: AttemptSql::new(&tables),
             settle: SettleSql::new(&tables),
             admin: AdminSql::new(&tables),
+            pause: PauseSql::new(&tables),
         }
     }
 }

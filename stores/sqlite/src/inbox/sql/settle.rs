@@ -13,6 +13,7 @@ pub(in crate::inbox) struct SettleSql {
     pub(in crate::inbox) reschedule: String,
     pub(in crate::inbox) reschedule_unordered: String,
     pub(in crate::inbox) dead_letter: String,
+    pub(in crate::inbox) expire: String,
     pub(in crate::inbox) release: String,
 }
 
@@ -20,14 +21,21 @@ impl SettleSql {
     pub(super) fn new(tables: &Tables) -> Self {
         let Tables { inbox, .. } = tables;
         Self {
-            read_for_settling: format!("SELECT state, token, ordering_keys, reason FROM {inbox} WHERE id = ?1"),
+            read_for_settling: format!(
+                "
+                SELECT state, token, ordering_keys, reason, started_token
+                FROM {inbox}
+                WHERE id = ?1
+                "
+            ),
 
-            // Keeps the delivery until `?2`.
+            // Keeps the delivery until `?2`, and without its body until `?3`.
             mark_done: format!(
                 "
                 UPDATE {inbox} SET
                     state = {DONE},
                     due = ?2,
+                    history_until = ?3,
                     reason = NULL
                 WHERE id = ?1
                 "
@@ -41,6 +49,17 @@ impl SettleSql {
                 UPDATE {inbox} SET
                     state = {DEAD},
                     reason = ?2
+                WHERE id = ?1
+                "
+            ),
+
+            // Like `dead_letter`. `?3` is the number of attempts before the expired one, as in `release`.
+            expire: format!(
+                "
+                UPDATE {inbox} SET
+                    state = {DEAD},
+                    reason = ?2,
+                    attempts = min(attempts, ?3)
                 WHERE id = ?1
                 "
             ),

@@ -8,6 +8,9 @@ pub(super) struct Tables {
     pub(super) body: String,
     /// The queue of each ordering key: the deliveries that are READY or LEASED.
     pub(super) queue: String,
+    /// The attempts that have ended.
+    pub(super) attempt: String,
+    pub(super) pause: String,
     pub(super) ledger: String,
 }
 
@@ -18,6 +21,8 @@ impl Tables {
             inbox: format!("{prefix}inbox"),
             body: format!("{prefix}inbox_body"),
             queue: format!("{prefix}inbox_key"),
+            attempt: format!("{prefix}inbox_attempt"),
+            pause: format!("{prefix}inbox_pause"),
             ledger: format!("{prefix}ledger"),
         }
     }

@@ -1,11 +1,15 @@
 //! Tests of damaged pages of the inbox and the clock.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use tower_klikit::inbox::{Acceptance, Filter, InboxAdmin, InboxStore, LeaseRequest, SettleOutcome};
 
 use super::{change, close, damage, dead_lettered, id, leaves};
 use crate::{
-    deliveries::{accept, dead_letters, delivery, done, ids, lease, lease_batch, request, settled},
+    deliveries::{
+        WORKER, accept, dead_letters, delivery, done, ids, lease, lease_batch, request, reschedule, settled, show,
+    },
     support::{Folder, LEASE, RETENTION, TestClock},
 };
 
@@ -38,7 +42,7 @@ async fn damaged_body_is_dead_lettered_alone() {
     let listed = dead_letters(&store, None, 10).await;
     assert_eq!(listed[0].id, id(2));
     assert!(listed[0].reason.as_ref().unwrap().contains("malformed"), "{:?}", listed[0].reason);
-    assert_eq!(store.show(id(2)).await.unwrap().unwrap().body, None);
+    assert_eq!(show(&store, 2).await.unwrap().body, None);
 
     // klikit sends delivery 2 again.
     let copy = delivery("evt-2", &body, &["key"]);
@@ -110,10 +114,10 @@ async fn reports_damaged_states_and_leases_the_others() {
     accept(&store, "evt-new", &[]).await;
     let ahead = store.lease(&LeaseRequest { free_handlers: 0, ..request(1, 5) }).await.unwrap().leased;
     let new = *ahead[0].lease();
-    assert_eq!(store.show(new.id()).await.unwrap().unwrap().attempts, 0);
+    assert_eq!(show(&store, new.id().get()).await.unwrap().attempts, 0);
     let damaged = tower_klikit::inbox::Lease::new(id(unreadable[0]), 1, 1);
-    assert!(store.start(&[damaged, new]).await.is_err());
-    assert_eq!(store.show(new.id()).await.unwrap().unwrap().attempts, 1);
+    assert!(store.start(&[damaged, new], WORKER).await.is_err());
+    assert_eq!(show(&store, new.id().get()).await.unwrap().attempts, 1);
     assert!(store.extend(&[damaged, new], LEASE * 2).await.is_err());
     clock.advance(LEASE);
     assert!(lease(&store, 1, 5).await.is_empty());
@@ -137,4 +141,22 @@ async fn damaged_clock_row_counts_as_new() {
     assert_eq!(ids(&lease(&store, 1, 5).await), [2]);
     clock.advance(LEASE);
     assert_eq!(ids(&lease(&store, 10, 5).await), [1, 2]);
+}
+
+#[tokio::test]
+async fn damaged_records_do_not_stop_deliveries() {
+    let folder = Folder::new();
+    let clock = TestClock::new();
+    let store = clock.open(&folder.file());
+    accept(&store, "evt-1", &[]).await;
+    settled(&store, &lease(&store, 1, 5).await[0], reschedule(Duration::ZERO)).await;
+    close(&folder, store);
+    let pages = leaves(&folder, "klikit_inbox_attempt");
+    damage(&folder, &pages);
+    let store = clock.open(&folder.file());
+    settled(&store, &lease(&store, 1, 5).await[0], reschedule(Duration::ZERO)).await;
+    let shown = show(&store, 1).await.unwrap();
+    assert_eq!((shown.attempts, shown.history.len()), (2, 0));
+    settled(&store, &lease(&store, 1, 5).await[0], done()).await;
+    assert_eq!(folder.count("klikit_inbox"), 0);
 }

@@ -1,10 +1,10 @@
 //! Tests of deliveries with unreadable values.
 
-use tower_klikit::inbox::{DeliveryState, InboxAdmin, InboxStore};
+use tower_klikit::inbox::{DeliveryState, InboxStore};
 
 use super::{change, close, dead_lettered, id};
 use crate::{
-    deliveries::{accept, dead_letters, done, ids, lease, lease_batch, settled},
+    deliveries::{accept, dead_letters, done, ids, lease, lease_batch, retry, settled, show},
     support::{Folder, TestClock},
 };
 
@@ -79,7 +79,7 @@ async fn unreadable_delivery_is_dead_lettered_alone() {
             let dead = dead_letters(&store, None, 10).await;
             assert_eq!(dead.iter().map(|entry| entry.id).collect::<Vec<_>>(), [id(2)], "{statement}");
             assert_eq!(dead[0].reason.as_deref(), Some(&*reported[0].reason));
-            let shown = store.show(id(2)).await.unwrap().unwrap();
+            let shown = show(&store, 2).await.unwrap();
             assert_eq!((shown.state, shown.event_id().is_some()), (DeliveryState::Dead, has_head), "{statement}");
             let counts = store.counts().await.unwrap();
             assert_eq!((counts.ready, counts.leased, counts.dead, counts.done), (0, 2, 1, 0));
@@ -111,7 +111,7 @@ async fn unknown_states_are_dead_or_ready() {
         dead.iter().map(|entry| (entry.id, entry.state)).collect::<Vec<_>>(),
         [(id(1), DeliveryState::Dead), (id(2), DeliveryState::Dead)]
     );
-    assert!(store.retry(id(1)).await.unwrap() && store.retry(id(2)).await.unwrap());
+    assert!(retry(&store, 1).await && retry(&store, 2).await);
     assert_eq!(ids(&lease(&store, 10, 5).await), [1, 2]);
 }
 

@@ -1,0 +1,9 @@
+//! The actions of operators on stored deliveries.
+
+mod action;
+mod actor;
+#[allow(clippy::module_inception, reason = "the file is named after the type that it holds")]
+mod operator;
+mod requeue;
+
+pub use self::{action::Action, operator::Operator, requeue::Requeue};
