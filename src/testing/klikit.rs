@@ -83,9 +83,12 @@ impl FakeKlikit {
     /// seventh attempt, klikit dead-letters the delivery. An older version of klikit's documentation says so.
     pub const PAUSES: [Duration; 6] = klikit::pauses();
 
-    /// Creates a fake with [klikit's pauses](Self::PAUSES) and a timeout of 10 seconds.
+    /// The time in which klikit expects a complete response to an attempt: 10 seconds.
+    pub const TIMEOUT: Duration = klikit::timeout();
+
+    /// Creates a fake with [klikit's pauses](Self::PAUSES) and [timeout](Self::TIMEOUT).
     pub fn new() -> Self {
-        Self { pauses: Self::PAUSES.to_vec(), timeout: klikit::timeout() }
+        Self { pauses: Self::PAUSES.to_vec(), timeout: Self::TIMEOUT }
     }
 
     /// Sets the pauses before the first retry, the second retry and so on. Without pauses, the fake never retries.

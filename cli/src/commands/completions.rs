@@ -1,0 +1,28 @@
+//! `klikit completions`: completions for shells.
+
+use clap::Args;
+use clap_complete::Shell;
+
+use crate::{arguments::Arguments, error::CliError, outcome::Outcome, output::Output};
+
+/// Print completions for a shell
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  klikit completions bash > ~/.local/share/bash-completion/completions/klikit
+  klikit completions zsh > ~/.zfunc/_klikit
+  klikit completions fish > ~/.config/fish/completions/klikit.fish")]
+pub(crate) struct Completions {
+    /// The shell
+    shell: Shell,
+}
+
+impl Completions {
+    pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome, CliError> {
+        let mut script = Vec::new();
+        let mut definition = Arguments::definition();
+        clap_complete::generate(self.shell, &mut definition, "klikit", &mut script);
+        output.line(String::from_utf8_lossy(&script).trim_end())?;
+        Ok(Outcome::Fine)
+    }
+}

@@ -1,0 +1,49 @@
+//! Bodies that arrive in unusual ways.
+
+use std::time::Duration;
+
+use crate::commands::conform::{
+    finding::{Checked, Finding},
+    marks::Meaning,
+    paced::PacedBody,
+    session::{Session, success},
+};
+
+pub(super) async fn chunked(session: &Session) -> Checked {
+    session.require_acceptance()?;
+    let delivery = session.samples.delivery();
+    let body = PacedBody::new(delivery.body(), 5, Duration::ZERO);
+    let answer = success("5 chunks without a Content-Length", session.sender.send_paced(&delivery, body).await)?;
+    Ok(answer.to_string())
+}
+
+pub(super) async fn slow_sender(session: &Session) -> Checked {
+    session.require_acceptance()?;
+    const PIECES: usize = 9;
+    const PAUSE: Duration = Duration::from_millis(250);
+    let delivery = session.samples.delivery();
+    let body = PacedBody::new(delivery.body(), PIECES, PAUSE).with_length();
+    let answer = success("a body that takes 2 s", session.sender.send_paced(&delivery, body).await)?;
+    Ok(format!("{answer} to a body that takes 2 s"))
+}
+
+/// Sends half of a delivery, hangs up, and sends the whole.
+pub(super) async fn half_a_body(session: &Session) -> Checked {
+    session.require_acceptance()?;
+    const PAUSE: Duration = Duration::from_millis(300);
+    let delivery = session.samples.delivery();
+    let half = session.sender.send_paced(&delivery, PacedBody::half(delivery.body(), PAUSE)).await;
+    if let Ok(answer) = half
+        && answer.status.is_success()
+    {
+        return Err(Finding::fail(format!("half of the body: accepted with {answer}")));
+    }
+    let answer = session.accepted("the whole body after half of it", &delivery).await?;
+    match session.meaning(&answer)? {
+        Meaning::New => Ok(format!("the whole body, after half of it: {answer}")),
+        Meaning::Duplicate => {
+            Err(Finding::fail(format!("the whole body is taken for a duplicate of its half: {answer}")))
+        }
+        Meaning::Unclear => Err(Finding::not_observable(format!("the whole body gets another answer: {answer}"))),
+    }
+}

@@ -1,0 +1,158 @@
+//! `klikit conform`: checks of a receiver before it goes live.
+//!
+//! The checks see only answers. If the answers do not show whether the receiver did the right thing, a check says so
+//! and does not pass.
+
+mod check;
+mod checks;
+mod finding;
+mod marks;
+mod paced;
+mod report;
+mod samples;
+mod sender;
+mod session;
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::select;
+
+use self::{
+    check::Check,
+    finding::Row,
+    report::Report,
+    samples::Samples,
+    sender::{NoAnswer, Sender},
+    session::{Options, Session},
+};
+use crate::{
+    error::CliError,
+    input,
+    interrupt::Interrupt,
+    outcome::Outcome,
+    output::Output,
+    secret::{self, SecretArguments},
+    target::{Target, TargetArguments},
+};
+
+/// Check a receiver in any language before it goes live
+///
+/// Sends about 150 deliveries of made-up orders, genuine and forged, one check after the other. The receiver handles
+/// the genuine ones, so do not let it cook them: their fields `is_fake` are true, and their ids are over 2000000000.
+///
+/// Each check passes, fails, or is not observable, because the answers do not show what the receiver did. The exit code
+/// is 1 if a check fails.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  klikit conform http://localhost:8080/webhooks/klikit
+  klikit conform https://staging.example.com/webhooks/klikit --allow-public --junit conform.xml
+  klikit conform http://localhost:8080/webhooks/klikit --only duplicate,concurrent-duplicates")]
+pub(crate) struct Conform {
+    #[command(flatten)]
+    target: TargetArguments,
+
+    #[command(flatten)]
+    secret: SecretArguments,
+
+    /// Check that the receiver still accepts the secret before the rotation, which is in this file
+    #[arg(long, value_name = "FILE")]
+    old_secret_file: Option<PathBuf>,
+
+    /// A body that the receiver's handler fails on, for the check retry-after-failure
+    #[arg(long, value_name = "FILE")]
+    failing: Option<PathBuf>,
+
+    /// The longest time in milliseconds that an answer may take
+    #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    answer_within: u64,
+
+    /// Run only these checks
+    #[arg(long, value_name = "CHECK", value_delimiter = ',')]
+    only: Vec<Check>,
+
+    /// Write the results to a file in JUnit's format
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+}
+
+impl Conform {
+    pub(crate) async fn run(&self, output: &mut Output) -> Result<Outcome, CliError> {
+        // Check everything else before the command asks for the secret.
+        let target = self.target.resolve().await?;
+        let old_secret = self.old_secret_file.as_deref().map(secret::from_file).transpose()?;
+        let failing = self.failing.as_deref().map(input::read).transpose()?.map(Into::into);
+        // Open the file now, so that a wrong path is found before the checks have run.
+        let junit = self.junit.as_deref().map(|path| Ok((create(path)?, path))).transpose()?;
+        let samples = Samples::new(self.secret.read()?);
+        let options = Options { old_secret, failing, answer_within: Duration::from_millis(self.answer_within) };
+
+        let interrupt = Interrupt::listen();
+        let mut rows = Vec::new();
+        select! {
+            done = self.check(&target, samples, options, &mut rows) => done?,
+            () = interrupt.requested() => {}
+        }
+        let report = Report { url: target.url().to_string(), rows, interrupted: interrupt.is_requested() };
+        if let Some((file, path)) = junit {
+            report.write_junit(file, path)?;
+        }
+        report.print(output)?;
+        Ok(match (report.interrupted, report.has_failed()) {
+            (true, _) => Outcome::Interrupted,
+            (false, true) => Outcome::FaultFound,
+            (false, false) => Outcome::Fine,
+        })
+    }
+
+    /// Runs the checks, and adds the row of each check that has ended.
+    async fn check(
+        &self,
+        target: &Target,
+        samples: Samples,
+        options: Options,
+        rows: &mut Vec<Row>,
+    ) -> Result<(), CliError> {
+        // Without a receiver, there is nothing to check.
+        drop(target.connect().await?);
+        let progress = progress(self.chosen().count());
+        let session = Session::begin(Sender::new(target)?, samples, options).await;
+        if let Err(NoAnswer::Disconnected(reason)) = session.first() {
+            let url = target.url();
+            return Err(CliError::new(format_args!(
+                "no delivery reached {url}: {reason}: check the URL and the receiver"
+            )));
+        }
+        for check in self.chosen() {
+            progress.set_message(check.name());
+            rows.push(checks::run(check, &session).await);
+            progress.inc(1);
+        }
+        progress.finish_and_clear();
+        Ok(())
+    }
+
+    fn chosen(&self) -> impl Iterator<Item = Check> {
+        Check::value_variants().iter().copied().filter(|check| self.only.is_empty() || self.only.contains(check))
+    }
+}
+
+fn create(path: &Path) -> Result<File, CliError> {
+    File::create(path).map_err(|error| {
+        CliError::caused(format_args!("cannot write {}", path.display()), &error, "name a file that can be written")
+    })
+}
+
+/// Shows the check that is running, if standard error is a terminal.
+fn progress(checks: usize) -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {pos}/{len} {msg}").expect("the template is valid");
+    let progress = ProgressBar::new(checks as u64).with_style(style);
+    progress.enable_steady_tick(Duration::from_millis(100));
+    progress
+}

@@ -1,0 +1,109 @@
+//! The report of a run: a table, JSON, or JUnit's XML.
+
+use std::{fs::File, path::Path};
+
+use quick_junit::{NonSuccessKind, Report as JunitReport, TestCase, TestCaseStatus, TestSuite};
+use serde::Serialize;
+
+use super::finding::{Outcome, Row};
+use crate::{
+    error::CliError,
+    output::{Output, table},
+};
+
+/// The rows of a run, which are all checks that were chosen unless the run was interrupted.
+pub(super) struct Report {
+    pub(super) url: String,
+    pub(super) rows: Vec<Row>,
+    /// Whether ctrl-c ended the run early.
+    pub(super) interrupted: bool,
+}
+
+/// The output with `--json`.
+#[derive(Serialize)]
+struct Json<'a> {
+    url: &'a str,
+    interrupted: bool,
+    passed: usize,
+    failed: usize,
+    not_observable: usize,
+    rows: Vec<JsonRow<'a>>,
+}
+
+#[derive(Serialize)]
+struct JsonRow<'a> {
+    check: &'static str,
+    result: Outcome,
+    seen: &'a str,
+    why: &'static str,
+}
+
+impl Report {
+    /// Returns whether a check failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.count(Outcome::Fail) > 0
+    }
+
+    /// Prints the report.
+    pub(super) fn print(&self, output: &mut Output) -> Result<(), CliError> {
+        if output.is_json() {
+            return output.json(&self.json());
+        }
+        let mut table = table(&["CHECK", "RESULT", "SEEN", "WHY IT MATTERS"]);
+        for Row { check, finding } in &self.rows {
+            table.add_row([check.name(), finding.outcome.name(), &finding.seen, check.why()]);
+        }
+        output.table(&table)?;
+        let [passed, failed, unseen] = [Outcome::Pass, Outcome::Fail, Outcome::NotObservable].map(|it| self.count(it));
+        output.line(format_args!("\n{}: {passed} passed, {failed} failed, {unseen} not observable", self.url))?;
+        if self.interrupted {
+            output.line("Interrupted by ctrl-c.")?;
+        }
+        Ok(())
+    }
+
+    fn json(&self) -> Json<'_> {
+        let rows = self.rows.iter().map(|Row { check, finding }| JsonRow {
+            check: check.name(),
+            result: finding.outcome,
+            seen: &finding.seen,
+            why: check.why(),
+        });
+        Json {
+            url: &self.url,
+            interrupted: self.interrupted,
+            passed: self.count(Outcome::Pass),
+            failed: self.count(Outcome::Fail),
+            not_observable: self.count(Outcome::NotObservable),
+            rows: rows.collect(),
+        }
+    }
+
+    /// Writes the report as JUnit's XML. A check that is not observable is skipped.
+    pub(super) fn write_junit(&self, file: File, path: &Path) -> Result<(), CliError> {
+        let mut suite = TestSuite::new(self.url.as_str());
+        for Row { check, finding } in &self.rows {
+            let mut status = match finding.outcome {
+                Outcome::Pass => TestCaseStatus::success(),
+                Outcome::Fail => TestCaseStatus::non_success(NonSuccessKind::Failure),
+                Outcome::NotObservable => TestCaseStatus::skipped(),
+            };
+            status.set_message(finding.seen.as_str());
+            if finding.outcome == Outcome::Fail {
+                status.set_description(check.why());
+            }
+            let mut case = TestCase::new(check.name(), status);
+            case.set_classname("klikit.conform");
+            suite.add_test_case(case);
+        }
+        let mut report = JunitReport::new("klikit conform");
+        report.add_test_suite(suite);
+        report.serialize(file).map_err(|error| {
+            CliError::caused(format_args!("cannot write {}", path.display()), &error, "check the disk")
+        })
+    }
+
+    fn count(&self, outcome: Outcome) -> usize {
+        self.rows.iter().filter(|row| row.finding.outcome == outcome).count()
+    }
+}

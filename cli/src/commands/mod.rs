@@ -1,0 +1,32 @@
+//! The commands.
+
+mod completions;
+mod conform;
+mod explain;
+mod send;
+mod sign;
+
+use clap::Subcommand;
+
+use crate::{error::CliError, outcome::Outcome, output::Output};
+
+/// A command with its arguments.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Sign(sign::Sign),
+    Send(send::Send),
+    Explain(explain::Explain),
+    Conform(conform::Conform),
+    Completions(completions::Completions),
+}
+
+/// Runs a command.
+pub(crate) async fn run(command: Command, output: &mut Output) -> Result<Outcome, CliError> {
+    match command {
+        Command::Sign(sign) => sign.run(output),
+        Command::Send(send) => send.run(output).await,
+        Command::Explain(explain) => explain.run(output),
+        Command::Conform(conform) => conform.run(output).await,
+        Command::Completions(completions) => completions.run(output),
+    }
+}

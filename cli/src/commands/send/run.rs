@@ -1,0 +1,160 @@
+//! Sends deliveries as klikit does, and retries those that fail.
+
+use std::{
+    num::NonZeroU32,
+    panic::resume_unwind,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use reqwest::{Client, Url};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::{JoinError, JoinSet},
+    time::{Instant, sleep, sleep_until},
+};
+use tower_klikit::testing::FakeKlikit;
+
+use super::{
+    attempt::{self, Answer},
+    plan::{Plan, Planned},
+    tally::Tally,
+};
+use crate::interrupt::Interrupt;
+
+/// The most deliveries that are unfinished at a time, so that those that pause before a retry do not fill the memory.
+const MAX_UNFINISHED: usize = 10_000;
+
+/// The pace of a run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    /// First attempts a second. `None`: as fast as the concurrency allows.
+    pub(crate) rate: Option<f64>,
+    /// The most attempts at a time.
+    pub(crate) concurrency: NonZeroU32,
+    /// The divisor of klikit's pauses.
+    pub(crate) speed: f64,
+    /// The most retries of a delivery.
+    pub(crate) retries: usize,
+}
+
+/// The state that the tasks of a run share.
+struct Shared {
+    client: Client,
+    url: Url,
+    pauses: Vec<Duration>,
+    /// A permit for each attempt.
+    attempts: Arc<Semaphore>,
+    tally: Mutex<Tally>,
+    progress: ProgressBar,
+}
+
+/// Sends all deliveries. Returns the results, which are incomplete after ctrl-c.
+pub(crate) async fn run(client: Client, url: Url, plan: &Plan, pace: Pace, interrupt: &Interrupt) -> Tally {
+    let concurrency = usize::try_from(pace.concurrency.get()).expect("a pointer has at least 32 bits");
+    let shared = Arc::new(Shared {
+        client,
+        url,
+        pauses: FakeKlikit::PAUSES.iter().take(pace.retries).map(|pause| pause.div_f64(pace.speed)).collect(),
+        attempts: Arc::new(Semaphore::new(concurrency)),
+        tally: Mutex::new(Tally::new()),
+        progress: progress_bar(plan.len()),
+    });
+    let mut tasks = JoinSet::new();
+    let all = async {
+        start_all(&shared, plan, pace.rate, &mut tasks).await;
+        while let Some(ended) = tasks.join_next().await {
+            check(ended);
+        }
+    };
+    tokio::select! {
+        () = all => {}
+        () = interrupt.requested() => {}
+    }
+    tasks.shutdown().await;
+    shared.progress.finish_and_clear();
+    std::mem::replace(&mut *shared.tally(), Tally::new())
+}
+
+/// Starts the first attempts at their times.
+async fn start_all(shared: &Arc<Shared>, plan: &Plan, rate: Option<f64>, tasks: &mut JoinSet<()>) {
+    let unfinished = Arc::new(Semaphore::new(MAX_UNFINISHED));
+    let started = Instant::now();
+    for (number, planned) in plan.deliveries().enumerate() {
+        if let Some(rate) = rate {
+            sleep_until(started + Duration::from_secs_f64(number as f64 / rate)).await;
+        }
+        let place = permit(&unfinished).await;
+        let first = permit(&shared.attempts).await;
+        let shared = Arc::clone(shared);
+        tasks.spawn(async move {
+            shared.deliver(&planned, first).await;
+            drop(place);
+        });
+        // Forget the tasks that have ended.
+        while let Some(ended) = tasks.try_join_next() {
+            check(ended);
+        }
+    }
+}
+
+/// Passes on the panic of a task, so that no delivery gets lost unnoticed.
+fn check(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && let Ok(panic) = error.try_into_panic()
+    {
+        resume_unwind(panic);
+    }
+}
+
+async fn permit(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    Arc::clone(semaphore).acquire_owned().await.expect("the semaphore is never closed")
+}
+
+impl Shared {
+    /// Sends a delivery until an attempt succeeds or no pause is left.
+    async fn deliver(&self, planned: &Planned, first: OwnedSemaphorePermit) {
+        let mut permitted = first;
+        // A retry would not make the signature of an altered delivery match.
+        let mut pauses = self.pauses.iter().filter(|_| !planned.is_corrupt);
+        let mut is_first = true;
+        let answer = loop {
+            let attempt = attempt::send(&self.client, &self.url, &planned.delivery).await;
+            if let Some(failure) = self.tally().add(&attempt, planned) {
+                // The report may come much later.
+                self.progress.println(format!("first failure: {failure}"));
+            }
+            drop(permitted);
+            match pauses.next() {
+                Some(pause) if !attempt.answer.is_success() => sleep(*pause).await,
+                _ => break attempt.answer,
+            }
+            is_first = false;
+            permitted = permit(&self.attempts).await;
+        };
+        let mut tally = self.tally();
+        *match (planned.is_corrupt, answer) {
+            (false, answer) if answer.is_success() && is_first => &mut tally.delivered_at_once,
+            (false, answer) if answer.is_success() => &mut tally.delivered_later,
+            (false, _) => &mut tally.failed,
+            (true, answer) if answer.is_success() => &mut tally.corrupt_accepted,
+            (true, Answer::Status { .. }) => &mut tally.corrupt_rejected,
+            (true, Answer::TimedOut | Answer::Failed(_)) => &mut tally.corrupt_unanswered,
+        } += 1;
+        self.progress.inc(1);
+    }
+
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        // A panic while counting loses at most one attempt.
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Creates a progress bar on standard error, which is hidden unless standard error is a terminal.
+fn progress_bar(len: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:30} {human_pos}/{human_len} deliveries, {eta} left");
+    let progress = ProgressBar::new(len).with_style(style.expect("the template is valid"));
+    progress.enable_steady_tick(Duration::from_millis(100));
+    progress
+}

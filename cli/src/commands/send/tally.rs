@@ -1,0 +1,110 @@
+//! The results of a run.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use hdrhistogram::Histogram;
+use tower_klikit::testing::FakeKlikit;
+
+use super::{
+    attempt::{Answer, Attempt},
+    plan::Planned,
+};
+
+/// The most different reasons that are told apart.
+const MAX_REASONS: usize = 20;
+
+/// The results of a run so far.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    /// Deliveries with a success at the first attempt.
+    pub(crate) delivered_at_once: u64,
+    /// Deliveries with a success at a later attempt.
+    pub(crate) delivered_later: u64,
+    /// Deliveries that klikit would dead-letter.
+    pub(crate) failed: u64,
+    /// Altered deliveries that the receiver rejected, as it must.
+    pub(crate) corrupt_rejected: u64,
+    /// Altered deliveries that the receiver accepted.
+    pub(crate) corrupt_accepted: u64,
+    /// Altered deliveries without a complete response in time.
+    pub(crate) corrupt_unanswered: u64,
+    /// Attempts by the status of the response.
+    pub(crate) statuses: BTreeMap<u16, u64>,
+    pub(crate) timed_out: u64,
+    /// Attempts without a response by the reason.
+    pub(crate) no_response: BTreeMap<String, u64>,
+    /// The first response that klikit counts as a failure, of a delivery that was not altered.
+    pub(crate) first_failure: Option<String>,
+    latencies: Histogram<u64>,
+}
+
+impl Tally {
+    pub(crate) fn new() -> Self {
+        let most = u64::try_from(2 * FakeKlikit::TIMEOUT.as_micros()).expect("20 seconds fit");
+        let mut latencies = Histogram::new_with_bounds(1, most, 3).expect("the bounds are valid");
+        latencies.auto(true);
+        Self {
+            delivered_at_once: 0,
+            delivered_later: 0,
+            failed: 0,
+            corrupt_rejected: 0,
+            corrupt_accepted: 0,
+            corrupt_unanswered: 0,
+            statuses: BTreeMap::new(),
+            timed_out: 0,
+            no_response: BTreeMap::new(),
+            first_failure: None,
+            latencies,
+        }
+    }
+
+    /// Counts an attempt at a delivery. Returns the failure if it is the first.
+    pub(crate) fn add(&mut self, attempt: &Attempt, planned: &Planned) -> Option<String> {
+        match &attempt.answer {
+            Answer::Status { status, .. } => *self.statuses.entry(status.as_u16()).or_default() += 1,
+            Answer::TimedOut => self.timed_out += 1,
+            Answer::Failed(reason) => {
+                let is_known = self.no_response.contains_key(reason) || self.no_response.len() < MAX_REASONS;
+                let reason = if is_known { reason } else { "other reasons" };
+                *self.no_response.entry(reason.into()).or_default() += 1;
+            }
+        }
+        if !matches!(attempt.answer, Answer::Failed(_)) {
+            let micros = u64::try_from(attempt.latency.as_micros()).unwrap_or(u64::MAX);
+            self.latencies.saturating_record(micros);
+        }
+        if planned.is_corrupt || attempt.answer.is_success() || self.first_failure.is_some() {
+            return None;
+        }
+        self.first_failure = Some(attempt.answer.to_string());
+        self.first_failure.clone()
+    }
+
+    /// Returns the number of deliveries whose last attempt has ended.
+    pub(crate) fn finished(&self) -> u64 {
+        let altered = self.corrupt_rejected + self.corrupt_accepted + self.corrupt_unanswered;
+        self.delivered_at_once + self.delivered_later + self.failed + altered
+    }
+
+    /// Returns the number of attempts.
+    pub(crate) fn attempts(&self) -> u64 {
+        self.statuses.values().chain(self.no_response.values()).sum::<u64>() + self.timed_out
+    }
+
+    /// Returns whether the receiver did something wrong.
+    pub(crate) fn has_fault(&self) -> bool {
+        self.failed + self.corrupt_accepted + self.corrupt_unanswered > 0
+    }
+
+    /// Returns the reason why no attempt reached the receiver. `None` if one did.
+    pub(crate) fn unreachable(&self) -> Option<&str> {
+        let is_reached = !self.statuses.is_empty() || self.timed_out > 0;
+        self.no_response.keys().next().filter(|_| !is_reached).map(String::as_str)
+    }
+
+    /// Returns the latency that this percentage of the attempts did not exceed. `None` without any response.
+    pub(crate) fn latency(&self, percentile: f64) -> Option<Duration> {
+        let is_empty = self.latencies.is_empty();
+        (!is_empty).then(|| Duration::from_micros(self.latencies.value_at_quantile(percentile / 100.0)))
+    }
+}

@@ -1,0 +1,82 @@
+//! The error that ends a command with exit code 2.
+
+use std::{
+    error::Error,
+    fmt,
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use anstyle::{AnsiColor, Style};
+use tower_klikit::ErrorChain;
+
+use crate::outcome::Outcome;
+
+/// The error that ends a command. Its message is one line that says what happened, to what, and what to do.
+///
+/// The line contains no secret and no part of a body.
+#[derive(Debug)]
+pub(crate) struct CliError(Kind);
+
+const RED: Style = AnsiColor::Red.on_default().bold();
+
+#[derive(Debug)]
+enum Kind {
+    /// The line.
+    Message(String),
+    /// The reader of standard output is gone, which is no fault.
+    ClosedPipe,
+    /// Ctrl-c ended a prompt.
+    Interrupted,
+}
+
+impl CliError {
+    /// Creates an error with a message. Control characters, such as line feeds in the name of a file, are escaped.
+    pub(crate) fn new(message: impl fmt::Display) -> Self {
+        Self(Kind::Message(one_line(&message.to_string())))
+    }
+
+    /// Creates an error with a message, its cause, and what to do: `message: cause: remedy`.
+    pub(crate) fn caused(message: impl fmt::Display, cause: &(dyn Error + 'static), remedy: &str) -> Self {
+        Self::new(format_args!("{message}: {}: {remedy}", ErrorChain::new(cause)))
+    }
+
+    /// Creates the error for a failed write to standard output.
+    pub(crate) fn of_output(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self(Kind::ClosedPipe),
+            _ => Self::caused("cannot write to standard output", error, "write to another file or device"),
+        }
+    }
+
+    /// Creates the error for a prompt that ctrl-c ended.
+    pub(crate) fn interrupted() -> Self {
+        Self(Kind::Interrupted)
+    }
+
+    /// Prints the message to standard error, if there is one, and returns the exit code.
+    pub(crate) fn report(&self) -> ExitCode {
+        match &self.0 {
+            Kind::Message(message) => {
+                // Nobody is left to read about a failure of standard error.
+                let _ = writeln!(anstream::stderr(), "{RED}error:{RED:#} {message}");
+                ExitCode::from(2)
+            }
+            // The reader, such as `head`, has all that it wants.
+            Kind::ClosedPipe => ExitCode::SUCCESS,
+            Kind::Interrupted => Outcome::Interrupted.into(),
+        }
+    }
+}
+
+/// Returns the text without control characters, so that it is one line and changes nothing in a terminal.
+pub(crate) fn one_line(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut line, char| {
+        if char.is_control() {
+            line.extend(char.escape_default());
+        } else {
+            line.push(char);
+        }
+        line
+    })
+}

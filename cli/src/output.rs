@@ -1,0 +1,78 @@
+//! Standard output, for people and for programs.
+
+use std::{
+    fmt,
+    io::{self, BufWriter, Write},
+};
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+use terminal_size::{Width, terminal_size_of};
+
+use crate::error::CliError;
+
+/// The format of what a command prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// Text for people.
+    Text,
+    /// JSON with stable names of fields, for programs.
+    Json,
+}
+
+/// Standard output, without colours. Bytes of input that become output, such as a body to sign, stay as they are.
+///
+/// Nothing is printed before a [`flush`](Self::flush) or a full buffer.
+pub(crate) struct Output {
+    stream: BufWriter<io::Stdout>,
+    format: Format,
+}
+
+impl Output {
+    pub(crate) fn new(format: Format) -> Self {
+        Self { stream: BufWriter::new(io::stdout()), format }
+    }
+
+    /// Returns whether the command prints JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// Prints a line of text.
+    pub(crate) fn line(&mut self, text: impl fmt::Display) -> Result<(), CliError> {
+        writeln!(self.stream, "{text}").map_err(|error| CliError::of_output(&error))
+    }
+
+    /// Prints a table in plain columns, at most as wide as the terminal.
+    ///
+    /// Outside of a terminal, no row is wrapped, so that `grep` finds whole rows.
+    pub(crate) fn table(&mut self, table: &Table) -> Result<(), CliError> {
+        let mut table = table.clone();
+        table.load_preset(presets::NOTHING);
+        table.column_iter_mut().for_each(|column| {
+            column.set_padding((0, 2));
+        });
+        if let Some((Width(width), _)) = terminal_size_of(io::stdout()) {
+            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+        }
+        table.lines().try_for_each(|line| self.line(line.trim_end()))
+    }
+
+    /// Prints a value as one line of JSON.
+    pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), CliError> {
+        let line = serde_json::to_string(value).expect("the reports of commands have no keys other than text");
+        self.line(line)
+    }
+
+    /// Sends what was printed to the reader.
+    pub(crate) fn flush(&mut self) -> Result<(), CliError> {
+        self.stream.flush().map_err(|error| CliError::of_output(&error))
+    }
+}
+
+/// Creates an empty table with a header.
+pub(crate) fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.set_header(header);
+    table
+}

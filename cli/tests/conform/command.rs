@@ -1,0 +1,215 @@
+//! The command line, the formats of the report, and bad input.
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::Path,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use axum::{Router, body::to_bytes, extract::Request};
+use http::StatusCode;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    receivers::{
+        Receiver,
+        flawed::{self, Fault},
+    },
+    support::{SECRET, klikit},
+};
+
+/// Checks that take a moment.
+const QUICK: &str = "genuine,duplicate,over-100-kb,rotated-secret";
+
+fn flawed() -> Receiver {
+    Receiver::serve(|| flawed::with(Fault::LimitsBodies))
+}
+
+#[test]
+fn prints_a_row_for_each_check() {
+    let receiver = flawed();
+    let ended = klikit(["conform", receiver.url(), "--only", QUICK]).run();
+    assert_eq!((ended.code, &*ended.stderr), (Some(1), ""), "{ended}");
+    let lines: Vec<_> = ended.stdout.lines().collect();
+    let [header, genuine, over_100_kb, duplicate, rotated_secret, "", summary] = *lines else { panic!("{ended}") };
+    for column in ["CHECK", "RESULT", "SEEN", "WHY IT MATTERS"] {
+        assert!(header.contains(column), "{header}");
+    }
+    for (line, words) in [
+        (
+            genuine,
+            ["genuine ", " pass ", " 200 {\"status\":\"received\"} to all 3 events ", " klikit repeats a delivery "],
+        ),
+        (
+            over_100_kb,
+            ["over-100-kb ", " fail ", " 413 {\"error\":\"body too large\"} ", " the default limit of Express."],
+        ),
+        (
+            duplicate,
+            ["duplicate ", " pass ", " 200 {\"status\":\"duplicate-ignored\"} ", " klikit delivers at least once."],
+        ),
+        (rotated_secret, ["rotated-secret ", " not observable ", " --old-secret-file ", " After a rotation, "]),
+    ] {
+        for word in words {
+            assert!(line.contains(word), "{word:?} is not in {line:?}");
+        }
+    }
+    assert_eq!(summary, format!("{}: 2 passed, 1 failed, 1 not observable", receiver.url()));
+    assert!(!ended.stdout.contains('\u{1b}') && !ended.stdout.contains(SECRET), "{ended}");
+}
+
+#[test]
+fn prints_json_with_stable_names() {
+    let receiver = flawed();
+    let ended = klikit(["conform", receiver.url(), "--json", "--only", QUICK]).run();
+    assert_eq!((ended.code, &*ended.stderr), (Some(1), ""), "{ended}");
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
+    assert_eq!(names(&report), "failed interrupted not_observable passed rows url");
+    assert_eq!(names(&report["rows"][0]), "check result seen why");
+    let results: Vec<_> = report["rows"].as_array().unwrap().iter().map(|row| &row["result"]).collect();
+    assert_eq!(results, ["pass", "fail", "pass", "not_observable"]);
+    assert_eq!((&report["url"], &report["failed"]), (&receiver.url().into(), &1.into()));
+}
+
+#[test]
+fn writes_junit() {
+    let receiver = flawed();
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("conform.xml");
+    let ended = klikit(["conform", receiver.url(), "--junit", file.to_str().unwrap(), "--only", QUICK]).run();
+    assert_eq!(ended.code, Some(1), "{ended}");
+    let xml = fs::read_to_string(file).unwrap();
+    let start = r#"<testsuites name="klikit conform" tests="4" failures="1" errors="0">"#;
+    assert!(xml.contains(start), "{xml}");
+    for part in [
+        r#"<testcase name="genuine" classname="klikit.conform">"#,
+        r#"<failure message="#,
+        "the default limit of Express.",
+        r#"<skipped message="name the secret before the rotation with --old-secret-file"/>"#,
+    ] {
+        assert_eq!(xml.matches(part).count(), 1, "{part} in {xml}");
+    }
+}
+
+#[test]
+fn wrong_secret_leaves_the_rest_unseen() {
+    let receiver = Receiver::serve(flawed::sound);
+    let ended = klikit(["conform", receiver.url(), "--json"]).env("KLIKIT_WEBHOOK_SECRET", "another secret").run();
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!((ended.code, &report["failed"], &report["passed"]), (Some(1), &1.into(), &1.into()), "{ended}");
+    let genuine = &report["rows"][0];
+    assert_eq!(genuine["seen"], r#"403 {"error":"invalid signature"}: check that this is the receiver's secret"#);
+}
+
+#[test]
+fn rejects_bad_input() {
+    let directory = TempDir::new().unwrap();
+    let missing = directory.path().join("missing");
+    let missing = missing.to_str().unwrap();
+    let unwritable = directory.path().join("missing/conform.xml");
+    let unwritable = unwritable.to_str().unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = format!("http://{free}/webhooks/klikit");
+    let empty = directory.path().join("empty");
+    fs::write(&empty, "\n").unwrap();
+    let empty = empty.to_str().unwrap();
+    for (arguments, words) in [
+        (&["ftp://localhost/"][..], "the URL begins with ftp"),
+        (&["no URL"], "the URL is invalid"),
+        (&["http://198.51.100.1/webhooks/klikit"], "pass --allow-public"),
+        (&[&free], "cannot connect to 127.0.0.1"),
+        (&[&free, "--old-secret-file", missing], "cannot read"),
+        (&[&free, "--old-secret-file", empty], "empty"),
+        (&[&free, "--failing", missing], "cannot read"),
+        (&[&free, "--junit", unwritable], "cannot write"),
+        (&[&free, "--only", "everything"], "invalid value 'everything'"),
+        (&[&free, "--answer-within", "0"], "0 is not in 1..=10000"),
+    ] {
+        let ended = klikit(["conform"].into_iter().chain(arguments.iter().copied())).run();
+        assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.lines().count()), (Some(2), "", 1), "{ended}");
+        assert!(ended.stderr.contains(words), "{words:?} is not in {ended}");
+    }
+}
+
+#[test]
+fn needs_a_secret() {
+    let receiver = Receiver::serve(flawed::sound);
+    let ended = klikit(["conform", receiver.url()]).without_secret().run();
+    ended.assert_error("no webhook secret was given: set KLIKIT_WEBHOOK_SECRET, or name a file with --secret-file");
+}
+
+#[test]
+fn receiver_that_hangs_up_is_an_error() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/webhooks/klikit", listener.local_addr().unwrap());
+    thread::spawn(move || listener.incoming().for_each(drop));
+    let ended = klikit(["conform", &url]).run();
+    assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.lines().count()), (Some(2), "", 1), "{ended}");
+    assert!(ended.stderr.starts_with(&format!("error: no delivery reached {url}: ")), "{ended}");
+}
+
+#[test]
+fn ctrl_c_reports_the_checks_that_have_ended() {
+    /// The requests until the slow sender has begun: three at the start of the run, and two of the check genuine.
+    const REQUESTS: usize = 6;
+    let arrived = Arc::new(AtomicUsize::new(0));
+    let receiver = Receiver::serve(|| {
+        let arrived = Arc::clone(&arrived);
+        Router::new().fallback(move |request: Request| {
+            arrived.fetch_add(1, Ordering::Relaxed);
+            async { to_bytes(request.into_body(), usize::MAX).await.map(drop).map_err(|_| StatusCode::BAD_REQUEST) }
+        })
+    });
+    let running = klikit(["conform", receiver.url(), "--json", "--only", "genuine,slow-sender"]).start();
+    let started = Instant::now();
+    while arrived.load(Ordering::Relaxed) < REQUESTS {
+        assert!(started.elapsed() < Duration::from_secs(60), "fewer requests arrived");
+        thread::sleep(Duration::from_millis(5));
+    }
+    running.interrupt();
+    let ended = running.wait();
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!((ended.code, &report["interrupted"]), (Some(130), &true.into()), "{ended}");
+    let rows = report["rows"].as_array().unwrap();
+    assert_eq!((rows.len(), &rows[0]["check"], &rows[0]["result"]), (1, &"genuine".into(), &"pass".into()), "{ended}");
+}
+
+#[test]
+fn closed_pipe_is_no_fault() {
+    let receiver = flawed();
+    let ended = klikit(["conform", receiver.url(), "--only", QUICK]).run_with_closed_pipe();
+    assert_eq!((ended.code, &*ended.stderr), (Some(0), ""));
+}
+
+#[test]
+fn examples_of_the_help_run() {
+    let receiver = Receiver::serve(flawed::sound);
+    let home = TempDir::new().unwrap();
+    let help = klikit(["conform", "--help"]).run().success();
+    let (_, examples) = help.split_once("\nExamples:\n").expect("examples at the end");
+    let programs = Path::new(env!("CARGO_BIN_EXE_klikit")).parent().unwrap();
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    assert_eq!(examples.lines().count(), 3);
+    for example in examples.lines() {
+        let line = example
+            .replace("http://localhost:8080/webhooks/klikit", receiver.url())
+            .replace("https://staging.example.com/webhooks/klikit", receiver.url());
+        let output = Command::new("timeout")
+            .args(["60", "sh", "-c", &line])
+            .current_dir(&home)
+            .envs([("PATH", path.as_str()), ("KLIKIT_WEBHOOK_SECRET", SECRET)])
+            .output()
+            .expect("a shell runs");
+        assert!(output.status.success() && output.stderr.is_empty(), "{line}\n{output:?}");
+    }
+    assert!(home.path().join("conform.xml").exists());
+}

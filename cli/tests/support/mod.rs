@@ -1,0 +1,158 @@
+//! Runs the command as a process, with a time limit on every wait.
+
+use std::{
+    fmt,
+    io::{self, Read, Write},
+    process::{Child, Command, Stdio},
+    sync::mpsc::{self, Receiver},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// The secret of the tests.
+pub(crate) const SECRET: &str = "a-secret-for-the-tests-of-klikit";
+
+/// The longest time that a test waits for anything. Far more than needed, for busy machines.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A run of the command that has not started.
+pub(crate) struct Klikit {
+    command: Command,
+    stdin: Vec<u8>,
+}
+
+/// A run of the command that has ended.
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// A run of the command.
+pub(crate) struct Running {
+    child: Child,
+    stdout: Receiver<Vec<u8>>,
+    stderr: Receiver<Vec<u8>>,
+}
+
+/// Prepares a run with [`SECRET`] in the environment and an empty standard input.
+pub(crate) fn klikit<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Klikit {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_klikit"));
+    command.args(arguments).env("KLIKIT_WEBHOOK_SECRET", SECRET);
+    Klikit { command, stdin: Vec::new() }
+}
+
+impl Klikit {
+    /// Sets a variable of the environment.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Runs without a secret in the environment.
+    pub(crate) fn without_secret(mut self) -> Self {
+        self.command.env_remove("KLIKIT_WEBHOOK_SECRET");
+        self
+    }
+
+    /// Sets the standard input.
+    pub(crate) fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = bytes.into();
+        self
+    }
+
+    /// Starts the process.
+    pub(crate) fn start(mut self) -> Running {
+        let piped = self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = piped.spawn().expect("the command starts");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        // The process need not read its input.
+        thread::spawn(move || stdin.write_all(&self.stdin));
+        let stdout = collect(child.stdout.take().expect("a pipe"));
+        let stderr = collect(child.stderr.take().expect("a pipe"));
+        Running { child, stdout, stderr }
+    }
+
+    /// Runs the process to its end.
+    pub(crate) fn run(self) -> Ended {
+        self.start().wait()
+    }
+
+    /// Runs the process with a standard output whose reader is gone. Returns the exit code and the errors.
+    pub(crate) fn run_with_closed_pipe(mut self) -> Ended {
+        let (reader, writer) = io::pipe().expect("a pipe");
+        drop(reader);
+        let command = self.command.stdin(Stdio::piped()).stdout(writer).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the command starts");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        thread::spawn(move || stdin.write_all(&self.stdin));
+        let stderr = collect(child.stderr.take().expect("a pipe"));
+        Running { child, stdout: collect(io::empty()), stderr }.wait()
+    }
+}
+
+fn collect(mut source: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+    let (send, collected) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        source.read_to_end(&mut bytes).expect("the output is readable");
+        let _ = send.send(bytes);
+    });
+    collected
+}
+
+impl Running {
+    /// Sends ctrl-c.
+    pub(crate) fn interrupt(&self) {
+        let pid = self.child.id().to_string();
+        let status = Command::new("kill").args(["-INT", &pid]).status().expect("kill runs");
+        assert!(status.success(), "the process has ended before ctrl-c");
+    }
+
+    /// Waits for the end of the process.
+    pub(crate) fn wait(mut self) -> Ended {
+        let started = Instant::now();
+        let status = loop {
+            match self.child.try_wait().expect("the process can be waited for") {
+                Some(status) => break status,
+                None if started.elapsed() > LIMIT => panic!("the process did not end within {LIMIT:?}"),
+                None => thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        let text = |pipe: &Receiver<Vec<u8>>| {
+            let bytes = pipe.recv_timeout(LIMIT).expect("the output ends with the process");
+            String::from_utf8(bytes).expect("the output is UTF-8")
+        };
+        Ended { code: status.code(), stdout: text(&self.stdout), stderr: text(&self.stderr) }
+    }
+}
+
+/// Ends the process if its test fails before that.
+impl Drop for Running {
+    fn drop(&mut self) {
+        // The process may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Ended {
+    /// Asserts that the run succeeded without a word on standard error, and returns its output.
+    #[track_caller]
+    pub(crate) fn success(self) -> String {
+        assert_eq!((self.code, &*self.stderr), (Some(0), ""), "{self}");
+        self.stdout
+    }
+
+    /// Asserts that the run failed with exit code 2 and this line on standard error.
+    #[track_caller]
+    pub(crate) fn assert_error(&self, line: &str) {
+        assert_eq!((&*self.stderr, self.code, &*self.stdout), (&*format!("error: {line}\n"), Some(2), ""));
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "code {:?}\nstdout:\n{}\nstderr:\n{}", self.code, self.stdout, self.stderr)
+    }
+}
