@@ -212,8 +212,8 @@ impl Deliveries<'_> {
         }
     }
 
-    /// Calls `delete` for each delivery, and counts those for which it returns `true`. If some cannot be read or deleted,
-    /// continues with the others and returns the error as [`DeletedPart::failed`].
+    /// Calls `delete` for each delivery, and counts those for which it returns `true`. If some cannot be read or
+    /// deleted, continues with the others and returns the error as [`DeletedPart::failed`].
     fn delete_each(
         &self,
         ids: &[i64],

@@ -17,7 +17,7 @@ use super::{
     ordering_keys,
     ordering_queue::OrderingQueues,
     rows::UnreadableRow,
-    select::{Attempt, Candidate, ExpiredLease, Selection},
+    selection::{Attempt, Candidate, ExpiredLease, Selection},
 };
 use crate::error::SqliteError;
 
@@ -116,8 +116,8 @@ impl Deliveries<'_> {
 
     /// Runs a step with the time at which an attempt starts, or without one if no attempt `starts`.
     ///
-    /// The time makes the row longer, which fails if SQLite has to move rows to a damaged page. The step then runs again
-    /// without the time: the delivery is handled, although the attempt has no record.
+    /// The time makes the row longer, which fails if SQLite has to move rows to a damaged page. The step then runs
+    /// again without the time: the delivery is handled, although the attempt has no record.
     fn record_start<T>(
         &self,
         starts: bool,

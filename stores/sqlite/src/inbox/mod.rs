@@ -10,7 +10,9 @@ mod ordering_queue;
 mod pauses;
 mod queries;
 mod rows;
+mod search;
 mod select;
+mod selection;
 mod settle;
 mod sql;
 mod state;
@@ -22,6 +24,6 @@ pub(super) use self::{
     deliveries::Deliveries,
     forget::{Cursor, DeletedPart},
     leases::{LeaseOutcome, LeaseTerms},
-    select::SelectTerms,
+    selection::SelectTerms,
     sql::InboxSql,
 };

@@ -32,7 +32,8 @@ impl Pauses {
 
 impl Deliveries<'_> {
     /// Adds a pause, and makes the leased deliveries ready that it selects and that have not started. Returns for each
-    /// leased delivery whether it was made ready. If some are unreadable, changes the others and returns an inner error.
+    /// leased delivery whether it was made ready. If some are unreadable, changes the others and returns an inner
+    /// error.
     pub(crate) fn pause(&self, pause: &Pause, operator: &str) -> rusqlite::Result<Result<Vec<bool>, SqliteError>> {
         self.connection.prepare_cached(&self.sql.pause.add)?.execute(named_params! {
             ":tenant": pause.tenant,

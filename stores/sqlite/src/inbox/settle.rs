@@ -48,8 +48,8 @@ impl Deliveries<'_> {
     }
 
     /// Makes the dead and done deliveries ready that are in one of these states and have a body, in their old place in
-    /// their queues. Returns for each whether it is ready now. If some are unreadable, changes the others and returns an
-    /// inner error.
+    /// their queues. Returns for each whether it is ready now. If some are unreadable, changes the others and returns
+    /// an inner error.
     pub(crate) fn requeue_all(
         &self,
         ids: &[DeliveryId],

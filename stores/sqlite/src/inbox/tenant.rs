@@ -15,7 +15,8 @@ pub(super) struct Tenant {
 }
 
 impl Tenant {
-    /// Returns the name that a stored value represents. Numbers cannot be stored in the column, which has the type TEXT.
+    /// Returns the name that a stored value represents. Numbers cannot be stored in the column, which has the type
+    /// TEXT.
     pub(super) fn from_value(value: ValueRef<'_>) -> Self {
         let bytes = value.as_bytes().unwrap_or_default().to_vec();
         Self { is_blob: matches!(value, ValueRef::Blob(_)), bytes }

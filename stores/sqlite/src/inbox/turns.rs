@@ -19,7 +19,8 @@ pub(super) struct FreeDelivery {
     pub(super) after_expired_lease: bool,
 }
 
-/// The turns of the tenants. The tenant with the smallest rank is next, and among equal ranks one that is drawn at random.
+/// The turns of the tenants. The tenant with the smallest rank is next, and among equal ranks one that is drawn at
+/// random.
 pub(super) struct Turns {
     turns: Vec<Turn>,
     positions: HashMap<Tenant, usize>,

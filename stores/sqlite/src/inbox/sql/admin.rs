@@ -179,8 +179,8 @@ impl AdminSql {
                 "
             ),
 
-            // Makes a DEAD or DONE delivery READY. A text stands for a body that is gone. A trigger returns the delivery
-            // to its queues.
+            // Makes a DEAD or DONE delivery READY. A text stands for a body that is gone. A trigger returns the
+            // delivery to its queues.
             requeue: format!(
                 "
                 UPDATE {inbox} SET state = {READY}, due = ?2, attempts = 0
@@ -247,8 +247,8 @@ impl AdminSql {
     }
 }
 
-/// Returns the statement that lists the deliveries of the bucket `?1` for which `condition` holds and whose id is larger
-/// than `?3`, in any order. It reads only the index for searches.
+/// Returns the statement that lists the deliveries of the bucket `?1` for which `condition` holds and whose id is
+/// larger than `?3`, in any order. It reads only the index for searches.
 fn list_in_bucket(inbox: &str, condition: &str) -> String {
     format!(
         "

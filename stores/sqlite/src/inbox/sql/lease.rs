@@ -200,8 +200,8 @@ impl LeaseSql {
             // The statements for a worker that holds a lease. The lease is current, although it may have expired, until
             // another lease changes the token.
 
-            // Leasing may have counted the attempt already. Opens an attempt at `:started_at`, unless one is open or that
-            // is NULL.
+            // Leasing may have counted the attempt already. Opens an attempt at `:started_at`, unless one is open or
+            // that is NULL.
             start: format!(
                 "
                 UPDATE {inbox} SET

@@ -5,8 +5,8 @@
 //!
 //! - `state < DEAD`: READY or LEASED.
 //! - `state >= DEAD`: DEAD or DONE.
-//! - `state >= DEAD AND state <> DONE`: DEAD. This includes states that are unknown to this crate, which another program
-//!   may have written.
+//! - `state >= DEAD AND state <> DONE`: DEAD. This includes states that are unknown to this crate, which another
+//!   program may have written.
 
 mod accept;
 mod admin;
