@@ -5,10 +5,13 @@
 
 mod accept;
 mod admin;
+mod find;
 mod lease;
+mod pauses;
 mod settle;
 mod statements;
 mod states;
 mod tables;
+mod tenants;
 
 pub(crate) use self::{lease::CONTENT_MISSING, settle::ByLease, statements::InboxSql};
