@@ -52,6 +52,16 @@ async fn deliveries_are_found_by_what_their_bodies_say() {
     assert!(entry.has_body && entry.body.is_none() && entry.history.is_empty());
 }
 
+/// Only a timestamped signature signs an envelope. Elsewhere, a member `data` is an unknown field.
+#[tokio::test(start_paused = true)]
+async fn body_without_an_envelope_has_no_terms_of_data() {
+    let inbox = inbox();
+    let body = r#"{"brand_id":1,"branch_id":7,"orders":[],"data":{"branch_id":8,"orders":[{"id":5}]}}"#;
+    assert_received(&stack(&inbox), &SignedDelivery::new(SECRET, body).event_id("evt-1")).await;
+    assert_eq!(found(&inbox, Filter::new().order(5)).await, [""; 0]);
+    assert_eq!(found(&inbox, Filter::new().branch(7)).await, ["evt-1"]);
+}
+
 #[cfg(feature = "payload")]
 #[tokio::test(start_paused = true)]
 async fn envelope_of_timestamped_signature_has_terms() {

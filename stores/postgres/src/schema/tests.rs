@@ -58,7 +58,7 @@ async fn rows(client: &Client) -> Vec<String> {
     for (table, added) in [
         ("klikit_ledger", ""),
         ("klikit_inbox", "started_at, worker, history_until, made_up"),
-        ("klikit_inbox_body", "event_id, branch, orders"),
+        ("klikit_inbox_body", "event, branch, orders"),
         ("klikit_inbox_key", ""),
         ("klikit_inbox_attempt", ""),
     ] {
@@ -154,7 +154,7 @@ async fn kept_database_is_migrated() {
     assert_eq!(versions(client).await, ["inbox 2", "ledger 1"]);
     assert_eq!(rows(client).await, before);
     let events = "
-        SELECT DISTINCT (stored.event_id = content.event_id)::text
+        SELECT DISTINCT (event_id = event)::text
         FROM klikit_inbox AS stored
         JOIN klikit_inbox_body AS content USING (id)";
     assert_eq!(texts(client, events).await, ["true"]);
