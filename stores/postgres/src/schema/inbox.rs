@@ -212,7 +212,30 @@ CREATE TABLE {pause} (
     event_type text COLLATE "C",
     operator text NOT NULL,
     since timestamptz NOT NULL DEFAULT now()
-);"#,
+);
+
+-- Adds the search terms and the open attempt
+CREATE OR REPLACE VIEW {view} AS
+SELECT
+    id,
+    CASE state WHEN 0 THEN 'ready' WHEN 1 THEN 'leased' WHEN 2 THEN 'dead' WHEN 3 THEN 'done' END AS state,
+    event_id,
+    event_type,
+    tenant,
+    ordering_keys,
+    attempts,
+    -- A dead delivery is never due
+    CASE WHEN state <> 2 THEN due END AS due_at,
+    accepted_at,
+    reason,
+    octet_length(body) AS body_bytes,
+    branch,
+    orders,
+    started_at,
+    worker
+FROM {inbox}
+LEFT JOIN {body} USING (id);"#,
+        view = names.of("deliveries"),
         inbox = names.of("inbox"),
         attempt = names.of("inbox_attempt"),
         attempt_key = names.unqualified("inbox_attempt_pkey"),
