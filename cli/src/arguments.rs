@@ -15,7 +15,7 @@ const STYLES: Styles = Styles::styled()
     .usage(AnsiColor::Green.on_default().bold())
     .literal(AnsiColor::Cyan.on_default());
 
-/// Plays klikit towards a receiver of its webhooks, and explains deliveries that do not verify
+/// Plays klikit towards a receiver of its webhooks, explains deliveries that do not verify, and operates an inbox
 #[derive(Debug, Parser)]
 #[command(name = "klikit", version, styles = STYLES, max_term_width = 100, after_help = EXIT_CODES)]
 pub(crate) struct Arguments {

@@ -1,10 +1,13 @@
-//! The command `klikit`: plays klikit towards a receiver of its webhooks, and explains deliveries that do not verify.
+//! The command `klikit`: plays klikit towards a receiver of its webhooks, explains deliveries that do not verify, and
+//! operates an inbox.
 //!
 //! The exit code is 0 if all is fine, 1 if a fault was found, 2 for a fault of the usage, the input or the environment,
 //! and 130 after ctrl-c.
 
 mod arguments;
+mod audit;
 mod commands;
+mod consent;
 mod error;
 mod fixtures;
 mod header_value;
@@ -14,6 +17,7 @@ mod json_edit;
 mod outcome;
 mod output;
 mod secret;
+mod store;
 mod target;
 
 use std::process::ExitCode;

@@ -70,6 +70,11 @@ impl Output {
     }
 }
 
+/// Prints a line to standard error. Nobody is left to read about a failure of standard error.
+pub(crate) fn note(text: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 /// Creates an empty table with a header.
 pub(crate) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();

@@ -6,10 +6,16 @@ use std::{
 };
 
 use clap::Args;
-use tower_klikit::{SecretErrorKind, WebhookSecret};
+use tower_klikit::{SecretError, SecretErrorKind, WebhookSecret};
 use zeroize::Zeroizing;
 
-use crate::{error::CliError, input, interrupt::Interrupt};
+use crate::{
+    error::{CliError, one_line},
+    input,
+    interrupt::Interrupt,
+};
+
+const VARIABLE: &str = "KLIKIT_WEBHOOK_SECRET";
 
 /// The place of the webhook secret.
 ///
@@ -27,22 +33,37 @@ pub(crate) struct SecretArguments {
 impl SecretArguments {
     /// Returns the secret from the file, else from the environment, else from a prompt.
     pub(crate) fn read(&self) -> Result<WebhookSecret, CliError> {
-        if let Some(path) = &self.secret_file {
-            return from_file(path);
+        match (self.find()?, &self.secret_file) {
+            (Err(error), None) if error.kind() == SecretErrorKind::NotSet => from_prompt(),
+            (Err(error), Some(path)) => Err(unusable(path, &error)),
+            (secret, _) => secret.map_err(CliError::new),
         }
-        match WebhookSecret::from_env() {
-            Err(error) if error.kind() == SecretErrorKind::NotSet => from_prompt(),
-            secret => secret.map_err(CliError::new),
-        }
+    }
+
+    /// Returns the secret from the file, else from the environment, or why it cannot be used. Does not ask for it.
+    pub(crate) fn find(&self) -> Result<Result<WebhookSecret, SecretError>, CliError> {
+        self.secret_file.as_deref().map_or_else(|| Ok(WebhookSecret::from_env()), in_file)
+    }
+
+    /// Returns the name of the place that the secret is read from.
+    pub(crate) fn place(&self) -> String {
+        self.secret_file.as_ref().map_or_else(|| VARIABLE.into(), |path| one_line(&path.to_string_lossy()))
     }
 }
 
 /// Reads a secret from a file.
 pub(crate) fn from_file(path: &Path) -> Result<WebhookSecret, CliError> {
+    in_file(path)?.map_err(|error| unusable(path, &error))
+}
+
+fn in_file(path: &Path) -> Result<Result<WebhookSecret, SecretError>, CliError> {
     let bytes = Zeroizing::new(input::read_file(path)?);
     let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-    let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
-    WebhookSecret::new(secret).map_err(|error| CliError::new(format_args!("{}: {error}", path.display())))
+    Ok(WebhookSecret::new(secret.strip_suffix(b"\r").unwrap_or(secret)))
+}
+
+fn unusable(path: &Path, error: &SecretError) -> CliError {
+    CliError::new(format_args!("{}: {error}", path.display()))
 }
 
 fn from_prompt() -> Result<WebhookSecret, CliError> {

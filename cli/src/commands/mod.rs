@@ -2,7 +2,11 @@
 
 mod completions;
 mod conform;
+mod doctor;
 mod explain;
+mod inbox;
+mod ledger;
+mod migrate;
 mod send;
 mod sign;
 
@@ -17,6 +21,10 @@ pub(crate) enum Command {
     Send(send::Send),
     Explain(explain::Explain),
     Conform(conform::Conform),
+    Inbox(inbox::Inbox),
+    Ledger(ledger::Ledger),
+    Migrate(migrate::Migrate),
+    Doctor(doctor::Doctor),
     Completions(completions::Completions),
 }
 
@@ -27,6 +35,10 @@ pub(crate) async fn run(command: Command, output: &mut Output) -> Result<Outcome
         Command::Send(send) => send.run(output).await,
         Command::Explain(explain) => explain.run(output),
         Command::Conform(conform) => conform.run(output).await,
+        Command::Inbox(inbox) => inbox.run(output).await,
+        Command::Ledger(ledger) => ledger.run(output).await,
+        Command::Migrate(migrate) => migrate.run(output).await,
+        Command::Doctor(doctor) => doctor.run(output).await,
         Command::Completions(completions) => completions.run(output),
     }
 }

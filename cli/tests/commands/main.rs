@@ -3,6 +3,7 @@
 mod arguments;
 mod examples;
 mod explain;
+mod on_terminal;
 mod readme;
 mod receiver;
 mod send;
@@ -10,5 +11,6 @@ mod send_errors;
 mod sign;
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../support/terminal.rs"]
 mod terminal;
 mod tls;

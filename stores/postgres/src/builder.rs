@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::{Pool, QueueMode};
+use deadpool_postgres::{Manager, Pool, QueueMode};
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 
@@ -153,6 +153,20 @@ impl PostgresStoreBuilder {
         Ok(self.schema(&Names::parse(&self.table_prefix)?).migrations())
     }
 
+    /// Connects to the database that `url` names, and returns the migrations that [`open`](Self::open) would run, in
+    /// order. Changes nothing, so that a tool can look at a store without migrating it under nodes of an older release.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if [`open`](Self::open) would return one before it changes anything: if the URL is invalid or
+    /// the tables belong to a later release, for example.
+    pub async fn pending_migrations(&self, url: &str) -> Result<Vec<Migration>, PostgresError> {
+        let names = Names::parse(&self.table_prefix)?;
+        let Access { manager, cancel, target } = tls::access(url, self.deadline)?;
+        let connections = Connections::new(self.pool(manager)?, cancel, self.naming, self.deadline);
+        self.pending(&names, &connections, &target).await
+    }
+
     /// Connects to the database that `url` names, and creates or migrates the tables as needed.
     ///
     /// `sslmode=require` encrypts the connection and checks the server's certificate, including its name, against those
@@ -166,14 +180,8 @@ impl PostgresStoreBuilder {
     /// [`from_pool`](Self::from_pool) would return one.
     pub async fn open(self, url: &str) -> Result<PostgresStore, PostgresError> {
         let names = Names::parse(&self.table_prefix)?;
-        // Set no time limits for the pool: each call has its deadline, and opening the store may take longer.
         let Access { manager, cancel, target } = tls::access(url, self.deadline)?;
-        let pool = Pool::builder(manager)
-            .max_size(self.max_connections)
-            // Keep the number of open connections small.
-            .queue_mode(QueueMode::Lifo)
-            .build()
-            .map_err(|error| PostgresError::because(Kind::Pool, error))?;
+        let pool = self.pool(manager)?;
         self.prepare(&names, pool, cancel, &target).await
     }
 
@@ -201,6 +209,27 @@ impl PostgresStoreBuilder {
         if self.is_ledger_only { Schema::ledger_only(names) } else { Schema::whole(names) }
     }
 
+    fn pool(&self, manager: Manager) -> Result<Pool, PostgresError> {
+        // Set no time limits for the pool: each call has its deadline, and opening the store may take longer.
+        Pool::builder(manager)
+            .max_size(self.max_connections)
+            // Keep the number of open connections small.
+            .queue_mode(QueueMode::Lifo)
+            .build()
+            .map_err(|error| PostgresError::because(Kind::Pool, error))
+    }
+
+    async fn pending(
+        &self,
+        names: &Names,
+        connections: &Connections,
+        target: &Target,
+    ) -> Result<Vec<Migration>, PostgresError> {
+        let late = |elapsed| PostgresError::because(Kind::Unreachable(target.clone()), elapsed);
+        let pending = timeout(START, self.schema(names).pending(connections)).await.map_err(late)?;
+        pending.map_err(|failure| unusable_schema(failure, target, names))
+    }
+
     async fn prepare(
         self,
         names: &Names,
@@ -217,10 +246,8 @@ impl PostgresStoreBuilder {
             ));
         }
         let late = |elapsed| PostgresError::because(Kind::Unreachable(target.clone()), elapsed);
-        let schema = self.schema(names);
-        let is_current = timeout(START, schema.is_current(&connections)).await.map_err(late)?;
-        if !is_current.map_err(|failure| unusable_schema(failure, target, names))? {
-            let migrated = timeout(MIGRATION, schema.migrate(&connections)).await;
+        if !self.pending(names, &connections, target).await?.is_empty() {
+            let migrated = timeout(MIGRATION, self.schema(names).migrate(&connections)).await;
             let migrated = migrated.map_err(|elapsed| PostgresError::because(Kind::LateMigration, elapsed))?;
             migrated.map_err(|failure| unusable_schema(failure, target, names))?;
         }

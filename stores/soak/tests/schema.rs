@@ -12,7 +12,7 @@ type Tables = BTreeMap<String, BTreeSet<String>>;
 const ONLY_SQLITE: &[(&str, &[&str])] = &[
     // The store's own time. Postgres uses the server's clock.
     ("klikit_clock", &["ahead", "generation", "id", "latest"]),
-    // A time by that clock, the key of the open attempt, and search terms. On Postgres, search terms stand beside the
+    // A time by that clock, the key of the open attempt, and search terms. On Postgres, search terms stand with the
     // body: each lease would write a changed row to all indexes.
     ("klikit_inbox", &["branch", "orders", "since", "started_token"]),
     // The key of an attempt. On Postgres, times are exact enough to be keys.

@@ -139,6 +139,19 @@ impl SqliteStoreBuilder {
         Ok(self.schema()?.migrations().to_vec())
     }
 
+    /// Returns the migrations that [`open`](Self::open) would apply to the file at `path`, in order. Changes nothing, so
+    /// that a tool can look at a store without migrating it under processes of an older release.
+    ///
+    /// This function blocks, as `open` does.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if [`open`](Self::open) would return one before it changes anything: if the file does not exist
+    /// or a later release has migrated its tables, for example.
+    pub fn pending_migrations(&self, path: impl AsRef<Path>) -> Result<Vec<Migration>, SqliteError> {
+        Database::pending_migrations(path.as_ref(), &self.schema()?)
+    }
+
     /// Opens the file at `path`, creates or migrates its tables, and starts the store's threads. Creates the file if it
     /// is missing and [`create`](Self::create) is set.
     ///

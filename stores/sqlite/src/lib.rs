@@ -32,6 +32,7 @@
 //!   upgrade.
 //! - **A file with a missing table is rejected** with an error that names the table.
 //! - [`migrations`](SqliteStoreBuilder::migrations) returns the migrations as SQL, for your own migration tool.
+//!   [`pending_migrations`](SqliteStoreBuilder::pending_migrations) returns those that a file lacks.
 //! - [`queries`] documents the SQL for operators, and the tables and the view that they may read and write.
 //!
 //! # Durability

@@ -89,7 +89,7 @@ impl Conform {
         let old_secret = self.old_secret_file.as_deref().map(secret::from_file).transpose()?;
         let failing = self.failing.as_deref().map(input::read).transpose()?.map(Into::into);
         // Open the file now, so that a wrong path is found before the checks have run.
-        let junit = self.junit.as_deref().map(|path| Ok((create(path)?, path))).transpose()?;
+        let junit = self.junit.as_deref().map(|path| create(path).map(|file| (file, path))).transpose()?;
         let samples = Samples::new(self.secret.read()?);
         let options = Options { old_secret, failing, answer_within: Duration::from_millis(self.answer_within) };
 

@@ -69,12 +69,12 @@ impl Schema {
         self.parts.iter().flat_map(|part| self.steps_after(part, 0)).collect()
     }
 
-    /// Returns whether the tables have the newest version. Only reads.
-    pub(crate) async fn is_current(&self, connections: &Connections) -> Result<bool, SchemaFailure> {
+    /// Returns the steps that the database lacks, in order. Only reads.
+    pub(crate) async fn pending(&self, connections: &Connections) -> Result<Vec<Migration>, SchemaFailure> {
         let acquired = connections.acquire().await?;
         let missing = self.missing(acquired.client()).await?;
         acquired.release();
-        Ok(missing.is_empty())
+        Ok(missing)
     }
 
     /// Runs the missing steps in one transaction, one node at a time.

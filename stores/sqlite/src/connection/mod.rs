@@ -16,7 +16,7 @@ use self::settings::{check_library, repeat_while_busy};
 use super::{
     error::{SqliteError, SqliteErrorKind},
     files::{FileId, Files, Lost},
-    schema::Schema,
+    schema::{Migration, Schema},
     slots::{CloseMode, OpenConnection, Slot, close_all},
     statements::Statements,
     wal::{CheckpointMode, Log},
@@ -25,6 +25,9 @@ use super::{
 /// How long opening a store waits for another connection's lock. Another process that ends meanwhile copies its log
 /// into the file, which has at most 200 MB.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The flags of every connection. SQLite must not create a missing file.
+const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 
 /// A database file, with one connection that is opened when it is needed.
 pub(super) struct Database {
@@ -46,11 +49,7 @@ impl Database {
     /// Opens the file for writing, and creates or migrates its tables.
     pub(super) fn open(given: &Path, schema: Schema, missing: Missing) -> Result<Self, SqliteError> {
         check_library(rusqlite::version_number())?;
-        // Make the path absolute, so that the same file is opened after the process changes its working directory.
-        let path = std::path::absolute(given).map_err(|error| {
-            let message = format!("cannot open a file at the path {given:?}: {error}");
-            SqliteError::because(SqliteErrorKind::File, error).and_message(message)
-        })?;
+        let path = absolute(given)?;
         match missing {
             Missing::Create => create(&path).map_err(|error| cannot_create(given, &path, error))?,
             Missing::Fail => find(&path).map_err(|error| not_found(given, &path, error))?,
@@ -61,6 +60,21 @@ impl Database {
         let opened = repeat_while_busy(OPEN_TIMEOUT, || database.schema.check(database.session()?.connection()));
         opened.map_err(|error| cannot_open(given, &database.path, error))?;
         Ok(database)
+    }
+
+    /// Returns the migrations that opening the file would apply. Changes nothing.
+    pub(super) fn pending_migrations(given: &Path, schema: &Schema) -> Result<Vec<Migration>, SqliteError> {
+        check_library(rusqlite::version_number())?;
+        let path = absolute(given)?;
+        fs::metadata(&path).map_err(|error| not_found(given, &path, error))?;
+        let mut pending = Vec::new();
+        let read = repeat_while_busy(OPEN_TIMEOUT, || {
+            let connection = Connection::open_with_flags(&path, FLAGS)?;
+            pending = schema.pending(&connection)?;
+            Ok(())
+        });
+        read.map_err(|error| cannot_open(given, &path, error))?;
+        Ok(pending)
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -145,8 +159,7 @@ impl Database {
             let reason = "its connections are being closed, because its write-ahead log was lost";
             return Err(SqliteError::because(SqliteErrorKind::Busy, reason));
         }
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut connection = Connection::open_with_flags(&self.path, flags)?;
+        let mut connection = Connection::open_with_flags(&self.path, FLAGS)?;
         // SQLite opens a read-only file without an error.
         if connection.is_readonly("main")? {
             return Err(SqliteError::because(SqliteErrorKind::File, "it is read-only"));
@@ -221,6 +234,14 @@ pub(super) enum Access {
 pub(super) enum Missing {
     Create,
     Fail,
+}
+
+/// Makes a path absolute, so that the same file is opened after the process changes its working directory.
+fn absolute(given: &Path) -> Result<PathBuf, SqliteError> {
+    std::path::absolute(given).map_err(|error| {
+        let message = format!("cannot open a file at the path {given:?}: {error}");
+        SqliteError::because(SqliteErrorKind::File, error).and_message(message)
+    })
 }
 
 /// Checks that the file exists, and makes an empty file private.

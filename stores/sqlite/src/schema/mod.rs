@@ -58,6 +58,11 @@ impl Schema {
         &self.migrations
     }
 
+    /// Returns the migrations that were not applied to this file.
+    pub(super) fn pending(&self, connection: &Connection) -> Result<Vec<Migration>, SqliteError> {
+        Ok(self.missing(connection)?.into_iter().cloned().collect())
+    }
+
     /// Applies the missing migrations, all in one transaction.
     pub(super) fn migrate(&self, connection: &mut Connection) -> Result<(), SqliteError> {
         // Check without a lock first: usually no migration is missing.

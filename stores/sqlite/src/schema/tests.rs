@@ -59,6 +59,26 @@ fn later(sql: &str) -> SqliteStoreBuilder {
 }
 
 #[test]
+fn pending_migrations_change_nothing() {
+    let steps = |folder: &SchemaFolder| -> Vec<_> {
+        let pending = SqliteStore::builder().pending_migrations(folder.file()).unwrap();
+        pending.iter().map(|step| (step.part().to_owned(), step.version())).collect()
+    };
+    let folder = SchemaFolder::with_version_1();
+    let before = folder.definitions();
+    assert_eq!(steps(&folder), [(INBOX.to_owned(), 2)]);
+    assert_eq!(folder.definitions(), before);
+    drop(SqliteStore::open(folder.file()).unwrap());
+    assert!(steps(&folder).is_empty());
+
+    let missing = SqliteStore::builder().pending_migrations(SchemaFolder::new().file()).unwrap_err();
+    assert_eq!(missing.kind(), SqliteErrorKind::NotFound);
+    drop(later(ADD_COLUMN).open(folder.file()).unwrap());
+    let newer = SqliteStore::builder().pending_migrations(folder.file()).unwrap_err();
+    assert_eq!(newer.kind(), SqliteErrorKind::NewerSchema);
+}
+
+#[test]
 fn migration_keeps_all_rows() {
     let folder = SchemaFolder::with_version_1();
     later(ADD_COLUMN).open(folder.file()).unwrap();

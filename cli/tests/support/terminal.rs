@@ -1,4 +1,4 @@
-//! Tests on a terminal, which `script` provides.
+//! The command on a terminal, which `script` provides.
 
 use std::{
     fs,
@@ -11,15 +11,9 @@ use std::{
 };
 
 use tempfile::TempDir;
-use tower_klikit::WebhookSecret;
-
-use crate::{
-    receiver::{Receiver, Reply},
-    support::SECRET,
-};
 
 /// The command on a terminal.
-struct Terminal {
+pub(crate) struct Terminal {
     script: Child,
     /// Contains a file with the name of the terminal's device.
     folder: TempDir,
@@ -28,7 +22,7 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn start(arguments: &str, secret: Option<&str>) -> Self {
+    pub(crate) fn start(arguments: &str, secret: Option<&str>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         // After the command, the shell shows the settings of the terminal.
         let line = format!(
@@ -53,7 +47,7 @@ impl Terminal {
     }
 
     /// Waits for a text on the terminal.
-    fn wait_for(&mut self, text: &str) {
+    pub(crate) fn wait_for(&mut self, text: &str) {
         while !self.shown.contains(text) {
             let chunk = self.output.recv_timeout(Duration::from_secs(60));
             let chunk = chunk.unwrap_or_else(|_| panic!("{text:?} is not in {:?}", self.shown));
@@ -62,7 +56,7 @@ impl Terminal {
     }
 
     /// Waits until the terminal no longer shows what is typed.
-    fn wait_until_input_is_hidden(&self) {
+    pub(crate) fn wait_until_input_is_hidden(&self) {
         let device = fs::read_to_string(self.folder.path().join("tty")).unwrap();
         let started = Instant::now();
         loop {
@@ -75,13 +69,13 @@ impl Terminal {
         }
     }
 
-    fn input(&mut self, text: &str) {
+    pub(crate) fn input(&mut self, text: &str) {
         let stdin = self.script.stdin.as_mut().expect("a pipe");
         stdin.write_all(text.as_bytes()).expect("script reads");
     }
 
     /// Waits for the end. Returns the exit code and all that the terminal showed.
-    fn end(mut self) -> (Option<i32>, String) {
+    pub(crate) fn end(mut self) -> (Option<i32>, String) {
         while let Ok(chunk) = self.output.recv_timeout(Duration::from_secs(60)) {
             self.shown.push_str(&String::from_utf8_lossy(&chunk));
         }
@@ -96,51 +90,4 @@ impl Drop for Terminal {
         let _ = self.script.kill();
         let _ = self.script.wait();
     }
-}
-
-#[test]
-fn asks_for_secret_without_showing_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let body = folder.path().join("body.json");
-    fs::write(&body, "{}").unwrap();
-    let mut terminal = Terminal::start(&format!("sign '{}'", body.display()), None);
-    terminal.wait_for("webhook secret (not shown): ");
-    terminal.wait_until_input_is_hidden();
-    terminal.input(&format!("{SECRET}\n"));
-    let (code, shown) = terminal.end();
-    let signature = WebhookSecret::new(SECRET).unwrap().sign("{}").to_string();
-    assert!(code == Some(0) && shown.contains(&signature) && !shown.contains(SECRET), "{shown}");
-}
-
-#[test]
-fn ctrl_c_at_the_prompt_restores_the_terminal() {
-    let mut terminal = Terminal::start("sign /dev/null", None);
-    terminal.wait_for("webhook secret (not shown): ");
-    terminal.wait_until_input_is_hidden();
-    terminal.input("\u{3}");
-    let (code, shown) = terminal.end();
-    assert!(code == Some(130) && !shown.contains("error"), "{code:?} {shown}");
-    assert!(shown.contains(" echo ") && shown.contains(" icanon "), "{shown}");
-}
-
-#[test]
-fn shows_progress_and_colours_on_a_terminal() {
-    let receiver = Receiver::start(|_, _| Reply::Late(Duration::from_millis(300), 200));
-    let mut terminal = Terminal::start(&format!("send {} --count 4", receiver.url), Some(SECRET));
-    terminal.wait_for("/4 deliveries");
-    let (code, shown) = terminal.end();
-    assert!(code == Some(0) && shown.contains("delivered at the first attempt"), "{shown}");
-
-    let (_, help) = Terminal::start("--help", None).end();
-    assert!(help.contains('\u{1b}'), "{help}");
-}
-
-#[test]
-fn ctrl_c_in_a_terminal_reports_what_was_done() {
-    let receiver = Receiver::start(|_, _| Reply::Late(Duration::from_secs(60), 200));
-    let mut terminal = Terminal::start(&format!("send {}", receiver.url), Some(SECRET));
-    receiver.wait_for_requests(1);
-    terminal.input("\u{3}");
-    let (code, shown) = terminal.end();
-    assert!(code == Some(130) && shown.contains("Interrupted by ctrl-c."), "{code:?} {shown}");
 }

@@ -1,0 +1,265 @@
+//! The actions on selected deliveries: what each does, and the way that all of them run.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+use tokio::time::sleep;
+use tower_klikit::{
+    dedupe::StoreError,
+    inbox::{DeliveryId, DeliveryState, Filter, Operator},
+};
+
+use super::selection::SelectionArguments;
+use crate::{
+    audit,
+    consent::{ConsentArguments, OperatorArguments},
+    error::CliError,
+    interrupt::Interrupt,
+    outcome::Outcome,
+    output::Output,
+    store::{Store, StoreArguments, values},
+};
+
+/// The options that all actions share.
+#[derive(Debug, Args)]
+pub(super) struct ActionArguments {
+    /// The ids of the deliveries
+    #[arg(value_name = "ID", value_parser = values::id)]
+    ids: Vec<DeliveryId>,
+
+    #[command(flatten)]
+    selection: SelectionArguments,
+
+    /// All deliveries in the states that suit the action, instead of ids and a selection
+    #[arg(long, help_heading = "Selection")]
+    all: bool,
+
+    #[command(flatten)]
+    operator: OperatorArguments,
+
+    #[command(flatten)]
+    consent: ConsentArguments,
+
+    /// Print what would change, and change nothing
+    #[arg(long, help_heading = "Consent")]
+    dry_run: bool,
+}
+
+/// An action on deliveries.
+#[derive(Debug, Clone)]
+pub(super) enum Action {
+    Retry { rate: Option<u32> },
+    Replay { rate: Option<u32> },
+    DeadLetter { reason: String },
+    Forget,
+    Erase,
+    Purge,
+}
+
+/// The output with `--json`.
+#[derive(Serialize)]
+struct Report<'a> {
+    store: &'a str,
+    action: &'static str,
+    operator: &'a str,
+    /// The number of deliveries that the action applies to.
+    selected: u64,
+    /// The number of deliveries that were changed. Absent if ctrl-c ended the action: the log line has the number.
+    changed: Option<u64>,
+    dry_run: bool,
+}
+
+impl Action {
+    /// Returns the name in the output.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Retry { .. } => "retry",
+            Self::Replay { .. } => "replay",
+            Self::DeadLetter { .. } => "dead-letter",
+            Self::Forget => "forget",
+            Self::Erase => "erase",
+            Self::Purge => "purge",
+        }
+    }
+
+    /// Returns the verb for a question, and the participle for a report.
+    fn words(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Retry { .. } => ("Retry", "Retried"),
+            Self::Replay { .. } => ("Replay", "Replayed"),
+            Self::DeadLetter { .. } => ("Dead-letter", "Dead-lettered"),
+            Self::Forget => ("Forget", "Forgot"),
+            Self::Erase => ("Erase", "Erased"),
+            Self::Purge => ("Purge", "Purged"),
+        }
+    }
+
+    /// Returns the states that suit the action.
+    fn suitable(&self) -> &'static [DeliveryState] {
+        use DeliveryState::{Dead, Done, Leased, Ready};
+
+        match self {
+            Self::Retry { .. } => &[Dead],
+            Self::Replay { .. } => &[Done],
+            Self::DeadLetter { .. } => &[Ready, Leased],
+            Self::Forget | Self::Erase => &values::STATES,
+            Self::Purge => &[Dead, Done],
+        }
+    }
+
+    async fn preview(&self, operator: &Operator, filter: Filter) -> Result<u64, StoreError> {
+        match self {
+            Self::Retry { .. } => operator.retry(filter).preview().await,
+            Self::Replay { .. } => operator.replay(filter).preview().await,
+            Self::DeadLetter { reason } => operator.dead_letter(filter, reason).preview().await,
+            Self::Forget => operator.forget(filter).preview().await,
+            Self::Erase => operator.erase(filter).preview().await,
+            Self::Purge => operator.purge(filter).preview().await,
+        }
+    }
+
+    async fn apply(&self, operator: &Operator, filter: Filter) -> Result<u64, StoreError> {
+        match self {
+            Self::Retry { rate } => {
+                let retry = operator.retry(filter);
+                rate.iter().fold(retry, |retry, rate| retry.rate(*rate)).run().await
+            }
+            Self::Replay { rate } => {
+                let replay = operator.replay(filter);
+                rate.iter().fold(replay, |replay, rate| replay.rate(*rate)).run().await
+            }
+            Self::DeadLetter { reason } => operator.dead_letter(filter, reason).run().await,
+            Self::Forget => operator.forget(filter).run().await,
+            Self::Erase => operator.erase(filter).run().await,
+            Self::Purge => operator.purge(filter).run().await,
+        }
+    }
+
+    /// Returns the pause between two deliveries that are selected by their ids.
+    fn pause(&self) -> Option<Duration> {
+        match self {
+            Self::Retry { rate: Some(rate) } | Self::Replay { rate: Some(rate) } => {
+                Some(Duration::from_secs(1) / *rate)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl ActionArguments {
+    /// Runs the action: counts the deliveries, asks, and acts.
+    pub(super) async fn run(
+        &self,
+        action: &Action,
+        arguments: &StoreArguments,
+        output: &mut Output,
+    ) -> Result<Outcome, CliError> {
+        self.check(action)?;
+        if !self.dry_run {
+            self.consent.check()?;
+        }
+        let name = self.operator.name()?;
+        let store = arguments.open().await?;
+        audit::log_to_stderr();
+
+        let operator = store.inbox.operator(name.as_str());
+        let filters = self.filters(action, &store).await?;
+        let mut selected = 0;
+        for filter in &filters {
+            let preview = action.preview(&operator, filter.clone()).await;
+            selected += preview.map_err(|error| store.failed(&error))?;
+        }
+        let mut report = Report {
+            store: &store.name,
+            action: action.name(),
+            operator: &name,
+            selected,
+            changed: Some(0),
+            dry_run: self.dry_run,
+        };
+        // Until now, nothing has changed, and ctrl-c ends the process.
+        let interrupt = Interrupt::listen();
+        let (verb, _) = action.words();
+        let question = format!("{verb} {} in {}?", values::deliveries(selected), store.name);
+        if selected > 0 && !self.dry_run && self.consent.ask(&question, &interrupt).await? {
+            let applied = async {
+                let mut changed = 0;
+                for (place, filter) in filters.into_iter().enumerate() {
+                    if let Some(pause) = action.pause().filter(|_| place > 0) {
+                        sleep(pause).await;
+                    }
+                    changed += action.apply(&operator, filter).await?;
+                }
+                Ok(changed)
+            };
+            report.changed = tokio::select! {
+                applied = applied => Some(applied.map_err(|error| store.failed(&error))?),
+                // The dropped action logs what it has done.
+                () = interrupt.requested() => None,
+            };
+        }
+        report.print(action, output)?;
+        Ok(if report.changed.is_some() { Outcome::Fine } else { Outcome::Interrupted })
+    }
+
+    /// Checks that the options select something that suits the action.
+    fn check(&self, action: &Action) -> Result<(), CliError> {
+        let name = action.name();
+        let selects = !self.ids.is_empty() || !self.selection.is_empty();
+        if self.all && selects {
+            return Err(CliError::new("--all selects everything: leave it out, or the ids and the selection"));
+        }
+        if !self.all && !selects {
+            return Err(CliError::new(format_args!("{name} needs ids or a selection: see --help, or pass --all")));
+        }
+        let suitable = action.suitable();
+        if let Some(state) = self.selection.states().iter().find(|state| !suitable.contains(state)) {
+            let names: Vec<_> = suitable.iter().map(|state| state.as_str()).collect();
+            return Err(CliError::new(format_args!(
+                "{name} does not apply to deliveries that are {state}: name {}, or leave out --state",
+                names.join(" or ")
+            )));
+        }
+        let is_by_state = !self.selection.states().is_empty() || !self.ids.is_empty() || self.all;
+        if matches!(action, Action::DeadLetter { .. }) && !is_by_state {
+            return Err(CliError::new(format_args!(
+                "{name} stops pending deliveries, which a selection must name: add --state ready, --state leased or both"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Returns a filter for each id, or one for the whole selection.
+    async fn filters(&self, action: &Action, store: &Store) -> Result<Vec<Filter>, CliError> {
+        let filter = self.selection.filter(store).await?;
+        if !self.ids.is_empty() {
+            let mut ids = self.ids.clone();
+            ids.sort_unstable();
+            ids.dedup();
+            return Ok(ids.into_iter().map(|id| filter.clone().id(id)).collect());
+        }
+        // A filter without states selects no pending delivery.
+        let is_pending = self.all && matches!(action, Action::DeadLetter { .. });
+        Ok(vec![if is_pending { filter.states(action.suitable().iter().copied()) } else { filter }])
+    }
+}
+
+impl Report<'_> {
+    fn print(&self, action: &Action, output: &mut Output) -> Result<(), CliError> {
+        if output.is_json() {
+            return output.json(self);
+        }
+        let (verb, participle) = action.words();
+        let selected = values::deliveries(self.selected);
+        match self.changed {
+            _ if self.dry_run => output.line(format_args!("{verb} would apply to {selected}.")),
+            None => {
+                output.line(format_args!("Interrupted by ctrl-c. The log line tells how many of {selected} changed."))
+            }
+            Some(0) if self.selected == 0 => output.line(format_args!("{verb} applies to no delivery.")),
+            Some(0) => output.line("Nothing was changed."),
+            Some(changed) => output.line(format_args!("{participle} {}.", values::deliveries(changed))),
+        }
+    }
+}

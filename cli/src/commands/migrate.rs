@@ -1,0 +1,106 @@
+//! `klikit migrate`: the schema of a store.
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::{
+    consent::ConsentArguments,
+    error::CliError,
+    interrupt::Interrupt,
+    outcome::Outcome,
+    output::{self, Output},
+    store::{Location, PendingMigration, StoreArguments},
+};
+
+/// Apply the migrations that a store lacks, or print their SQL
+///
+/// Stop the processes of older releases first: they cannot use the migrated tables. A file must exist already.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  klikit migrate --print
+  klikit migrate --dry-run
+  klikit migrate --yes")]
+pub(crate) struct Migrate {
+    /// Print the SQL for your own migration tool, and change nothing
+    #[arg(long, conflicts_with_all = ["yes", "dry_run"])]
+    print: bool,
+
+    #[command(flatten)]
+    consent: ConsentArguments,
+
+    /// Print what would change, and change nothing
+    #[arg(long, help_heading = "Consent")]
+    dry_run: bool,
+
+    #[command(flatten)]
+    store: StoreArguments,
+}
+
+/// The output with `--json`.
+#[derive(Serialize)]
+struct Report {
+    store: String,
+    /// The migrations that the store lacked.
+    pending: Vec<Step>,
+    /// Whether they were applied.
+    applied: bool,
+}
+
+#[derive(Serialize)]
+struct Step {
+    part: String,
+    version: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sql: Option<String>,
+}
+
+impl Migrate {
+    pub(crate) async fn run(&self, output: &mut Output) -> Result<Outcome, CliError> {
+        let location = self.store.location()?;
+        if !self.print && !self.dry_run {
+            self.consent.check()?;
+        }
+        let pending = self.store.pending_migrations(&location).await?;
+        output::note(format_args!("store: {location}"));
+        let applied = !self.print && !pending.is_empty() && self.apply(&location, &pending).await?;
+        if output.is_json() {
+            let step = |PendingMigration { part, version, sql }| Step { part, version, sql: self.print.then_some(sql) };
+            let pending = pending.into_iter().map(step).collect();
+            output.json(&Report { store: location.to_string(), pending, applied })?;
+        } else if pending.is_empty() {
+            output.line(if self.print {
+                "-- The store lacks no migration."
+            } else {
+                "The store lacks no migration."
+            })?;
+        } else if self.print {
+            output.line("BEGIN;\n")?;
+            pending.iter().try_for_each(|step| output.line(&step.sql))?;
+            output.line("COMMIT;")?;
+        } else {
+            let names = names(&pending);
+            output.line(match applied {
+                true => format!("Applied {names}."),
+                false if self.dry_run => format!("Migrate would apply {names}."),
+                false => "Nothing was changed.".into(),
+            })?;
+        }
+        Ok(Outcome::Fine)
+    }
+
+    /// Applies the migrations, if that is wanted. Returns whether it was.
+    async fn apply(&self, location: &Location, pending: &[PendingMigration]) -> Result<bool, CliError> {
+        let question = format!("Apply {} to {location}?", names(pending));
+        if self.dry_run || !self.consent.ask(&question, &Interrupt::listen()).await? {
+            return Ok(false);
+        }
+        self.store.open_and_migrate(location).await?;
+        Ok(true)
+    }
+}
+
+fn names(pending: &[PendingMigration]) -> String {
+    let names: Vec<_> = pending.iter().map(PendingMigration::name).collect();
+    names.join(", ")
+}

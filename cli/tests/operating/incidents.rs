@@ -1,0 +1,287 @@
+//! The incidents, each solved with the commands of the guide.
+
+use std::{
+    fs,
+    time::{Duration, SystemTime},
+};
+
+use axum::{Router, routing::post_service};
+use http::StatusCode;
+use jiff::Timestamp;
+use tokio::{net::TcpListener, time::sleep};
+use tower::Layer;
+use tower_klikit::{
+    KlikitVerifyLayer, WebhookSecret,
+    inbox::{DeliveryState, Filter, Inbox, Pause, Worker},
+};
+use tower_klikit_sqlite::SqliteStore;
+
+use crate::{
+    service::{CREATED, HANGS, NEW_SECRET, OLD_SECRET, Service, open, order, signed},
+    shell::{Shell, assert_shown},
+};
+
+const OK: StatusCode = StatusCode::OK;
+const UNPROCESSABLE: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
+
+fn shell(service: &Service) -> Shell<'_> {
+    Shell { folder: service.folder.path(), store: "klikit.db" }
+}
+
+/// Sends deliveries of these orders, each of a branch of its own.
+async fn send(service: &Service, orders: impl IntoIterator<Item = u64>) {
+    for number in orders {
+        assert_eq!(service.send(&order(number, number)).await, OK);
+    }
+}
+
+/// Returns the lines of a table as words.
+fn rows(table: &str) -> Vec<Vec<&str>> {
+    table.lines().map(|line| line.split_whitespace().collect()).collect()
+}
+
+/// Returns the first column of a table below its header.
+fn first_column(table: &str) -> Vec<&str> {
+    rows(table).into_iter().skip(1).filter_map(|row| row.first().copied()).collect()
+}
+
+/// Writes a signed request into a file, as a proxy may keep it.
+fn keep_request(service: &Service, secret: &str) {
+    let signature = WebhookSecret::new(secret).unwrap().sign("{}");
+    let request = format!("POST / HTTP/1.1\nx-klikit-event-id: evt-1\nx-klikit-signature: {signature}\n\n{{}}");
+    fs::write(service.folder.path().join("request.txt"), request).unwrap();
+}
+
+/// Returns a service with a store in `timed.db`, for which it is always this time.
+fn at(time: SystemTime) -> Service {
+    let mut service = Service::new();
+    let path = service.folder.path().join("timed.db");
+    let store = SqliteStore::builder().create().clock(move || time).open(path).unwrap();
+    service.inbox = Inbox::new(store).keep_bodies(Duration::from_secs(35 * 24 * 60 * 60));
+    service
+}
+
+#[tokio::test]
+async fn dead_letters() {
+    let service = Service::new();
+    service.answers(UNPROCESSABLE, "the printer is out of paper");
+    let worker = service.work();
+    send(&service, 1..=3).await;
+    service.until("three are dead", |counts| counts.dead == 3).await;
+    service.answers(UNPROCESSABLE, "table 7 is closed");
+    send(&service, [4]).await;
+    service.until("four are dead", |counts| counts.dead == 4).await;
+    let stats = shell(&service).look("klikit inbox stats --reasons");
+    assert!(rows(&stats).contains(&vec!["3", "the", "printer", "is", "out", "of", "paper"]), "{stats}");
+
+    service.answers(OK, "");
+    let command = "klikit inbox retry --reason 'out of paper' --younger-than 1h --rate 5";
+    assert_eq!(shell(&service).act(command), "Retried 3 deliveries.\n");
+    service.until("three are handled", |counts| counts.done == 3 && counts.dead == 1).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn klikit_says_failed() {
+    let service = Service::new();
+    service.answers(StatusCode::SERVICE_UNAVAILABLE, "the printer is offline");
+    let worker = service.work_as(|worker| worker.name("kitchen-1").max_attempts(2));
+    send(&service, [1]).await;
+    service.until("it is dead", |counts| counts.dead == 1).await;
+    worker.stop().await;
+    let listed = shell(&service).look("klikit inbox list --event-id evt-1");
+    assert_eq!(first_column(&listed), ["1"]);
+    let shown = shell(&service).look("klikit inbox show 1");
+    assert_eq!(shown.matches("kitchen-1").count(), 2, "{shown}");
+    assert!(shown.contains("503") && shown.contains("the printer is offline"), "{shown}");
+
+    keep_request(&service, "the secret of somebody else");
+    let command = "klikit explain request.txt";
+    assert_shown(command);
+    assert!(shell(&service).run(command, 1).contains("The delivery does not verify."));
+}
+
+#[tokio::test]
+async fn secret_rotated() {
+    let service = Service::new();
+    for (file, secret) in [("new-secret.txt", NEW_SECRET), ("old-secret.txt", OLD_SECRET)] {
+        fs::write(service.folder.path().join(file), secret).unwrap();
+    }
+    keep_request(&service, NEW_SECRET);
+    let command = "klikit explain request.txt --candidate-file new-secret.txt";
+    assert_shown(command);
+    let explained = shell(&service).run(command, 1);
+    assert!(rows(&explained).contains(&vec!["secret", "new-secret.txt"]), "{explained}");
+
+    let verify = KlikitVerifyLayer::with_keyring(service.keyring.clone());
+    let receiver = post_service(verify.layer(service.inbox.acceptor()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(axum::serve(listener, Router::new().route("/webhooks/klikit", receiver)).into_future());
+    let command = "klikit conform http://localhost:8080/webhooks/klikit --secret-file new-secret.txt --old-secret-file old-secret.txt";
+    assert_shown(command);
+    // The checks that do not take long.
+    let command = command.replace("localhost:8080", &address.to_string()) + " --only genuine,rotated-secret";
+    let folder = service.folder.path().to_owned();
+    let conform = async |command: String, code| {
+        let folder = folder.clone();
+        let run = move || Shell { folder: &folder, store: "klikit.db" }.run(&command, code);
+        tokio::task::spawn_blocking(run).await.unwrap()
+    };
+    conform(command.clone(), 1).await;
+    service.keyring.add("2026-12", WebhookSecret::new(NEW_SECRET).unwrap()).unwrap();
+    conform(command, 0).await;
+}
+
+#[tokio::test]
+async fn disk_full() {
+    let service = at(SystemTime::now() - Duration::from_secs(8 * 24 * 60 * 60));
+    let worker = service.work();
+    send(&service, 1..=3).await;
+    service.until("all are handled", |counts| counts.done == 3).await;
+    worker.stop().await;
+    send(&service, [4]).await;
+    let shell = Shell { store: "timed.db", ..shell(&service) };
+    assert!(rows(&shell.look("klikit inbox stats")).contains(&vec!["done", "3"]));
+    let dry_run = shell.look("klikit inbox purge --older-than 7d --dry-run");
+    assert_eq!(dry_run, "Purge would apply to 3 deliveries.\n");
+    assert_eq!(shell.act("klikit inbox purge --older-than 7d"), "Purged 3 deliveries.\n");
+    let counts = service.inbox.counts().await.unwrap();
+    assert_eq!((counts.ready, counts.stored()), (1, 1));
+}
+
+#[tokio::test]
+async fn database_moved() {
+    let time: Timestamp = "2026-01-31T18:30:00+07:00".parse().unwrap();
+    let service = at(time.try_into().unwrap());
+    let worker = service.work();
+    send(&service, [1]).await;
+    service.until("it is handled", |counts| counts.done == 1).await;
+    worker.stop().await;
+    send(&service, [2]).await;
+    let shell = Shell { store: "timed.db", ..shell(&service) };
+    shell.look("klikit inbox backup moved.db");
+    let counts = |table: &str| rows(table)[1..5].iter().map(|row| row.join(" ")).collect::<Vec<_>>();
+    let old = shell.look("klikit inbox stats");
+    let new = shell.look("klikit inbox stats --store moved.db");
+    assert_eq!(counts(&old), ["ready 1", "leased 0", "dead 0", "done 1"]);
+    assert_eq!(counts(&old), counts(&new));
+
+    let moved = Shell { store: "moved.db", ..shell };
+    let command = "klikit ledger forget --accepted 2026-01-31T18:00:00+07:00..2026-01-31T19:30:00+07:00";
+    assert_eq!(moved.act(command), "Forgot 1 delivery.\n");
+    let moved = Service::on(open(&service.folder, "moved.db"));
+    send(&moved, [1]).await;
+    assert_eq!(moved.inbox.counts().await.unwrap().ready, 2);
+}
+
+#[tokio::test]
+async fn poison_order() {
+    let service = Service::new();
+    let short = |worker: Worker<_>| worker.lease(Duration::from_millis(100));
+    // Two deliveries share a branch: the second one waits for the first.
+    for number in 1..=2 {
+        assert_eq!(service.send(&order(number, 1)).await, OK);
+    }
+    service.answers(HANGS, "");
+    for attempts in 1..=3 {
+        let worker = service.work_as(short);
+        let running = Filter::new().states([DeliveryState::Leased]).attempts(attempts..=attempts);
+        for _ in 0..500 {
+            if !service.inbox.find(&running, None, 1).await.unwrap().entries.is_empty() {
+                break;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        worker.crash().await;
+        sleep(Duration::from_millis(150)).await;
+    }
+    let listed = shell(&service).look("klikit inbox list --state ready,leased --attempts 2..");
+    assert_eq!(first_column(&listed), ["1"]);
+    let shown = shell(&service).look("klikit inbox show 1");
+    assert!(shown.matches("outcome unknown").count() >= 2, "{shown}");
+    let command = "klikit inbox dead-letter 1 --reason-text 'crashes the handler'";
+    assert_eq!(shell(&service).act(command), "Dead-lettered 1 delivery.\n");
+    service.answers(OK, "");
+    let worker = service.work();
+    service.until("the other is handled", |counts| (counts.dead, counts.done) == (1, 1)).await;
+    worker.stop().await;
+    assert_eq!(service.handled(), ["evt-2"]);
+}
+
+#[tokio::test]
+async fn wrong_clock() {
+    let service = Service::new();
+    send(&service, [1]).await;
+    sleep(Duration::from_millis(200)).await;
+    let limit = Duration::from_millis(100);
+    let worker = service.work_as(|worker| worker.expire_after(CREATED, limit));
+    service.until("it has expired", |counts| counts.dead == 1).await;
+    let command = "klikit inbox retry --reason 'expired before it was handled'";
+    assert_eq!(shell(&service).act(command), "Retried 1 delivery.\n");
+    service.until("it is handled", |counts| counts.done == 1).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn replay_attack() {
+    let service = Service::new();
+    let genuine = signed(OLD_SECRET, 1, 1);
+    assert_eq!(service.send(&genuine).await, OK);
+    for number in 0..3 {
+        assert_eq!(service.send(&genuine.clone().event_id(format!("copy-{number}"))).await, OK);
+    }
+    let listed = shell(&service).look("klikit inbox list --same-body-as 1");
+    assert_eq!(first_column(&listed), ["1", "2", "3", "4"]);
+    let copies: Vec<_> = rows(&listed).into_iter().filter(|row| row.contains(&"copy")).map(|row| row[0]).collect();
+    assert_eq!(copies, ["2", "3", "4"]);
+    let command = "klikit inbox dead-letter 2 3 4 --reason-text 'a replay'";
+    assert_eq!(shell(&service).act(command), "Dead-lettered 3 deliveries.\n");
+    let worker = service.work();
+    service.until("the genuine one is handled", |counts| (counts.dead, counts.done) == (3, 1)).await;
+    worker.stop().await;
+    assert_eq!(service.handled(), ["evt-1"]);
+}
+
+#[tokio::test]
+async fn branch_without_orders() {
+    let service = Service::new();
+    service.inbox.operator("budi").pause(&Pause::everything().tenant("default")).await.unwrap();
+    let worker = service.work();
+    send(&service, 7..=8).await;
+    let pauses = shell(&service).look("klikit inbox pauses");
+    assert_eq!(rows(&pauses)[1][..3], ["default", "every", "budi"]);
+    let listed = shell(&service).look("klikit inbox list --branch 7 --younger-than 2h");
+    assert_eq!(rows(&listed)[1][..3], ["1", "ready", "0"]);
+    assert_eq!(shell(&service).act("klikit inbox resume --all"), "Resumed tenant=default.\n");
+    service.until("all are handled", |counts| counts.done == 2).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn rolled_back() {
+    let service = Service::new();
+    service.answers(UNPROCESSABLE, "a bug");
+    let worker = service.work();
+    send(&service, [1]).await;
+    service.until("it is dead", |counts| counts.dead == 1).await;
+    shell(&service).act("klikit inbox pause --all");
+    send(&service, [2]).await;
+    worker.stop().await;
+
+    service.answers(OK, "");
+    let worker = service.work();
+    sleep(Duration::from_millis(200)).await;
+    assert!(service.handled().is_empty());
+    shell(&service).act("klikit inbox resume --all");
+    let command = "klikit inbox retry --accepted 2026-01-31T18:00:00+07:00.. --rate 20";
+    assert_eq!(shell(&service).act(command), "Retried 1 delivery.\n");
+    service.until("both are handled", |counts| counts.done == 2).await;
+    let command = "klikit inbox replay --accepted 2026-01-31T18:00:00+07:00.. --rate 20";
+    assert_eq!(shell(&service).act(command), "Replayed 2 deliveries.\n");
+    service.until("both are handled again", |counts| counts.done == 2).await;
+    worker.stop().await;
+    let mut handled = service.handled();
+    handled.sort_unstable();
+    assert_eq!(handled, ["evt-1", "evt-1", "evt-2", "evt-2"]);
+}

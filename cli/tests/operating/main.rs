@@ -1,0 +1,21 @@
+//! Tests that the commands of the guide "Operating" solve its incidents, on an inbox in SQLite.
+
+mod incidents;
+#[path = "../../../examples/tests/operating/service.rs"]
+#[allow(dead_code, reason = "the tests of the guide's code use the rest")]
+mod service;
+mod shell;
+
+/// The guide.
+const GUIDE: &str = include_str!("../../../docs/operating.md");
+
+#[test]
+fn guide_shows_the_commands_that_are_tested() {
+    let tests = include_str!("incidents.rs");
+    let blocks = GUIDE.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let commands: Vec<_> = blocks.flat_map(str::lines).collect();
+    assert!(commands.len() > 10, "{commands:?}");
+    for command in commands {
+        assert!(tests.contains(&format!("\"{command}\"")), "not tested: {command}");
+    }
+}
