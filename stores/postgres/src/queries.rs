@@ -50,9 +50,8 @@
 //! This query uses an index. The `branch` of a delivery has one too, with values such as `'branch:7'`.
 //!
 //! ```sql
-//! SELECT klikit_deliveries.*
+//! SELECT *
 //! FROM klikit_deliveries
-//! JOIN klikit_inbox_body USING (id)
 //! WHERE orders @> ARRAY['order:42']
 //! ORDER BY id;
 //! ```
