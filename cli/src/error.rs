@@ -58,7 +58,7 @@ impl CliError {
     pub(crate) fn report(&self) -> ExitCode {
         match &self.0 {
             Kind::Message(message) => {
-                // Nobody is left to read about a failure of standard error.
+                // Ignore a failure, because there is no other place to report it.
                 let _ = writeln!(anstream::stderr(), "{RED}error:{RED:#} {message}");
                 ExitCode::from(2)
             }

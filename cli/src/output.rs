@@ -70,7 +70,7 @@ impl Output {
     }
 }
 
-/// Prints a line to standard error. Nobody is left to read about a failure of standard error.
+/// Prints a line to standard error. Ignores a failure, because there is no other place to report it.
 pub(crate) fn note(text: impl fmt::Display) {
     let _ = writeln!(io::stderr(), "{text}");
 }

@@ -109,8 +109,8 @@ impl Filter {
 
     /// Selects deliveries that contain the order with this id, of any tenant.
     ///
-    /// Of a batch with more than [63 orders](SearchTerm::MAX), only the first ones are found. Deliveries that were
-    /// accepted by a release without search terms are not found.
+    /// A batch with more than [63 orders](SearchTerm::MAX) is found by its first orders only. A delivery that was
+    /// accepted by a release without search terms is not found.
     #[must_use]
     pub fn order(self, id: impl fmt::Display) -> Self {
         Self { order: Some(SearchTerm::order(id)), ..self }

@@ -13,8 +13,8 @@
 //! | `state` | `ready` (pending), `leased`, `dead`, or `done` while it is [kept](tower_klikit::inbox::Inbox::keep_bodies) |
 //! | `event_id`, `event_type` | the values of the request's headers. NULL if a header is missing |
 //! | `tenant` | the name of the keyring whose secret signed the request |
-//! | `branch` | the term of the branch in the body, such as `branch:7`. NULL if there is none |
-//! | `orders` | a JSON array of the terms of the orders in the body, such as `["order:42"]`. NULL if there are none |
+//! | `branch` | the term of the branch in the body, such as `branch:7`, or NULL |
+//! | `orders` | a JSON array of the terms of the orders in the body, such as `["order:42"]`, or NULL |
 //! | `ordering_keys` | a JSON array such as `["order:42@default"]`. NULL if the delivery has no ordering keys |
 //! | `attempts` | how many attempts were started |
 //! | `due_at` | ready: next attempt; leased: end of the lease; done: end of the time that it is kept for; dead: NULL |

@@ -245,7 +245,7 @@ fn unchanged_reason(current: TokenAndState, lease: &Lease, settlement: &Settleme
         None => UnchangedReason::Known(SettleOutcome::Gone),
         Some((token, _)) if token != lease.token() => UnchangedReason::Known(SettleOutcome::Superseded),
         Some((_, Some(DeliveryState::Done))) => UnchangedReason::Known(SettleOutcome::Settled),
-        // Of the DEAD deliveries, those for another reason than an expired lease.
+        // Such a settlement changes the state of a dead letter only if its lease expired on the last attempt.
         Some((_, Some(DeliveryState::Dead))) if settlement.leaves_dead(None) => UnchangedReason::Dead,
         Some(_) => UnchangedReason::Unknown,
     }

@@ -120,7 +120,7 @@ pub(super) async fn retry_after_failure(session: &Session) -> Checked {
             Ok(_) | Err(_) => true,
         };
         // A receiver may reject a malformed body before it marks the delivery, and any body while it is overloaded.
-        // That shows nothing of its handler.
+        // Such a rejection does not show whether the handler ran.
         let is_handler = match &first {
             Ok(answer) if answer.status == StatusCode::SERVICE_UNAVAILABLE => false,
             Ok(answer) => is_given || answer.status.is_server_error(),
