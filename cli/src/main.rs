@@ -9,6 +9,7 @@ mod audit;
 mod commands;
 mod consent;
 mod error;
+mod exchange;
 mod fixtures;
 mod header_value;
 mod input;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::Args;
-use reqwest::{ClientBuilder, Url, redirect};
+use reqwest::{Client, ClientBuilder, Url, redirect};
 use tokio::{
     net::{self, TcpStream},
     time::timeout,
@@ -101,15 +101,23 @@ impl Target {
         })
     }
 
-    /// Returns the settings of a client that connects only to the addresses, follows no redirect and uses no proxy.
-    pub(crate) fn client(&self) -> ClientBuilder {
+    /// Returns the error for a receiver that answered to no delivery.
+    pub(crate) fn unreached(&self, reason: &str) -> CliError {
+        CliError::new(format_args!("no delivery reached {}: {reason}: check the URL and the receiver", self.url))
+    }
+
+    /// Creates a client that connects only to the addresses, follows no redirect and uses no proxy.
+    pub(crate) fn client(&self, set: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Result<Client, CliError> {
         // Only the first call in a process has an effect.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let host = self.url.host_str().unwrap_or_default();
         let client =
             ClientBuilder::new().no_proxy().redirect(redirect::Policy::none()).resolve_to_addrs(host, &self.addresses);
         // Without TLS, a system without certificates is no fault.
-        if self.url.scheme() == "http" { client.tls_certs_only([]) } else { client }
+        let client = if self.url.scheme() == "http" { client.tls_certs_only([]) } else { client };
+        set(client)
+            .build()
+            .map_err(|error| CliError::caused("cannot set up HTTP", &error, "check the certificates of this machine"))
     }
 }
 

@@ -13,7 +13,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::{Router, body::to_bytes, extract::Request};
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    extract::Request,
+    response::Response,
+};
 use http::StatusCode;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -155,6 +160,16 @@ fn receiver_that_hangs_up_is_an_error() {
     let ended = klikit(["conform", &url]).run();
     assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.lines().count()), (Some(2), "", 1), "{ended}");
     assert!(ended.stderr.starts_with(&format!("error: no delivery reached {url}: ")), "{ended}");
+}
+
+#[test]
+fn first_response_without_an_end_is_an_error() {
+    let receiver = Receiver::serve(|| Router::new().fallback(async || Response::new(Body::new(flawed::Endless))));
+    klikit(["conform", receiver.url()]).run().assert_error(&format!(
+        "{} cannot be judged: the response began with 200 and did not end within 10 s: let the receiver end its \
+         responses, or correct the URL",
+        receiver.url()
+    ));
 }
 
 #[test]

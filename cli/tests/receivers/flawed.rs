@@ -81,8 +81,8 @@ pub(crate) enum Fault {
     RedirectsSlash,
     /// Answers after this time.
     Delays(Duration),
-    /// Sends an answer that does not end.
-    AnswersEndlessly,
+    /// Sends an answer that does not end to a delivery of several orders.
+    AnswersBatchesEndlessly,
 }
 
 /// Creates a receiver without a fault.
@@ -250,7 +250,7 @@ impl Partner {
         if event.orders.iter().any(|order| order["status"] == FAILING_STATUS) {
             return Err(error(StatusCode::INTERNAL_SERVER_ERROR, "the printer is out of paper"));
         }
-        Ok(if self.has(Fault::AnswersEndlessly) {
+        Ok(if event.orders.len() > 1 && self.has(Fault::AnswersBatchesEndlessly) {
             Response::new(Body::new(Endless))
         } else {
             answer(StatusCode::OK, "status", "received")
@@ -303,7 +303,7 @@ fn answer(status: StatusCode, name: &str, text: &str) -> Response {
 }
 
 /// A body without an end.
-struct Endless;
+pub(crate) struct Endless;
 
 impl HttpBody for Endless {
     type Data = Bytes;

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use super::sender::Answer;
+use crate::exchange::Answer;
 
 /// Words that the answer to a duplicate contains, such as klikit's `duplicate-ignored`.
 const WORDS: [&str; 2] = ["duplicate", "already"];

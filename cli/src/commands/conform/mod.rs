@@ -28,11 +28,12 @@ use self::{
     finding::Row,
     report::Report,
     samples::Samples,
-    sender::{NoAnswer, Sender},
+    sender::Sender,
     session::{Options, Session},
 };
 use crate::{
     error::CliError,
+    exchange::NoAnswer,
     input,
     interrupt::Interrupt,
     outcome::Outcome,
@@ -123,11 +124,15 @@ impl Conform {
         drop(target.connect().await?);
         let progress = progress(self.chosen().count());
         let session = Session::begin(Sender::new(target)?, samples, options).await;
-        if let Err(NoAnswer::Disconnected(reason)) = session.first() {
-            let url = target.url();
-            return Err(CliError::new(format_args!(
-                "no delivery reached {url}: {reason}: check the URL and the receiver"
-            )));
+        match session.first() {
+            Err(NoAnswer::Failed(reason)) => return Err(target.unreached(reason)),
+            Err(unfinished @ NoAnswer::Unfinished(_)) => {
+                return Err(CliError::new(format_args!(
+                    "{} cannot be judged: {unfinished}: let the receiver end its responses, or correct the URL",
+                    target.url()
+                )));
+            }
+            Err(NoAnswer::Late) | Ok(_) => {}
         }
         for check in self.chosen() {
             progress.set_message(check.name());

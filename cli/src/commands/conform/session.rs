@@ -9,8 +9,9 @@ use super::{
     finding::{Checked, Finding},
     marks::{Marks, Meaning},
     samples::Samples,
-    sender::{Answer, Exchange, NoAnswer, Sender},
+    sender::Sender,
 };
+use crate::exchange::{Answer, Exchange, NoAnswer};
 
 /// The state that the checks of a run share.
 pub(super) struct Session {

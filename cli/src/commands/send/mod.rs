@@ -1,6 +1,5 @@
 //! `klikit send`: plays klikit towards a receiver.
 
-mod attempt;
 mod plan;
 mod report;
 mod run;
@@ -133,20 +132,14 @@ impl Send {
             connected = target.connect() => drop(connected?),
             () = interrupt.requested() => return Ok(Outcome::Interrupted),
         }
-        let client = target
-            .client()
-            .build()
-            .map_err(|error| CliError::caused("cannot set up HTTP", &error, "check the certificates of this system"))?;
+        let client = target.client(|settings| settings)?;
 
         let started = Instant::now();
         let tally = run::run(client, target.url().clone(), &plan, self.pace(), &interrupt).await;
         if let Some(reason) = tally.unreachable()
             && !interrupt.is_requested()
         {
-            let url = target.url();
-            return Err(CliError::new(format_args!(
-                "no delivery reached {url}: {reason}: check the URL and the receiver"
-            )));
+            return Err(target.unreached(reason));
         }
         let outcome = match (interrupt.is_requested(), tally.has_fault()) {
             (true, _) => Outcome::Interrupted,

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::{Client, Url};
 use tokio::{
@@ -17,11 +18,13 @@ use tokio::{
 use tower_klikit::testing::FakeKlikit;
 
 use super::{
-    attempt::{self, Answer},
     plan::{Plan, Planned},
     tally::Tally,
 };
-use crate::interrupt::Interrupt;
+use crate::{
+    exchange::{exchange, is_success},
+    interrupt::Interrupt,
+};
 
 /// The most deliveries that are unfinished at a time, so that those that pause before a retry do not fill the memory.
 const MAX_UNFINISHED: usize = 10_000;
@@ -119,28 +122,29 @@ impl Shared {
         // A retry would not make the signature of an altered delivery match.
         let mut pauses = self.pauses.iter().filter(|_| !planned.is_corrupt);
         let mut is_first = true;
-        let answer = loop {
-            let attempt = attempt::send(&self.client, &self.url, &planned.delivery).await;
+        let last = loop {
+            let (parts, body) = planned.delivery.request::<Bytes>().into_parts();
+            let attempt = exchange(self.client.post(self.url.clone()).headers(parts.headers).body(body)).await;
             if let Some(failure) = self.tally().add(&attempt, planned) {
                 // The report may come much later.
                 self.progress.println(format!("first failure: {failure}"));
             }
             drop(permitted);
             match pauses.next() {
-                Some(pause) if !attempt.answer.is_success() => sleep(*pause).await,
-                _ => break attempt.answer,
+                Some(pause) if !is_success(&attempt) => sleep(*pause).await,
+                _ => break attempt,
             }
             is_first = false;
             permitted = permit(&self.attempts).await;
         };
         let mut tally = self.tally();
-        *match (planned.is_corrupt, answer) {
-            (false, answer) if answer.is_success() && is_first => &mut tally.delivered_at_once,
-            (false, answer) if answer.is_success() => &mut tally.delivered_later,
-            (false, _) => &mut tally.failed,
-            (true, answer) if answer.is_success() => &mut tally.corrupt_accepted,
-            (true, Answer::Status { .. }) => &mut tally.corrupt_rejected,
-            (true, Answer::TimedOut | Answer::Failed(_)) => &mut tally.corrupt_unanswered,
+        *match (planned.is_corrupt, is_success(&last)) {
+            (false, true) if is_first => &mut tally.delivered_at_once,
+            (false, true) => &mut tally.delivered_later,
+            (false, false) => &mut tally.failed,
+            (true, true) => &mut tally.corrupt_accepted,
+            (true, false) if last.is_ok() => &mut tally.corrupt_rejected,
+            (true, false) => &mut tally.corrupt_unanswered,
         } += 1;
         self.progress.inc(1);
     }

@@ -5,10 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use hdrhistogram::Histogram;
 use tower_klikit::testing::FakeKlikit;
 
-use super::{
-    attempt::{Answer, Attempt},
-    plan::Planned,
-};
+use super::plan::Planned;
+use crate::exchange::{Exchange, NoAnswer, is_success};
 
 /// The most different reasons that are told apart.
 const MAX_REASONS: usize = 20;
@@ -59,25 +57,32 @@ impl Tally {
     }
 
     /// Counts an attempt at a delivery. Returns the failure if it is the first.
-    pub(crate) fn add(&mut self, attempt: &Attempt, planned: &Planned) -> Option<String> {
-        match &attempt.answer {
-            Answer::Status { status, .. } => *self.statuses.entry(status.as_u16()).or_default() += 1,
-            Answer::TimedOut => self.timed_out += 1,
-            Answer::Failed(reason) => {
-                let is_known = self.no_response.contains_key(reason) || self.no_response.len() < MAX_REASONS;
+    pub(crate) fn add(&mut self, attempt: &Exchange, planned: &Planned) -> Option<String> {
+        match attempt {
+            Ok(answer) => {
+                *self.statuses.entry(answer.status.as_u16()).or_default() += 1;
+                self.record(answer.time);
+            }
+            Err(NoAnswer::Late | NoAnswer::Unfinished(_)) => {
+                self.timed_out += 1;
+                self.record(FakeKlikit::TIMEOUT);
+            }
+            Err(NoAnswer::Failed(reason)) => {
+                let is_known = self.no_response.contains_key(&**reason) || self.no_response.len() < MAX_REASONS;
                 let reason = if is_known { reason } else { "other reasons" };
                 *self.no_response.entry(reason.into()).or_default() += 1;
             }
         }
-        if !matches!(attempt.answer, Answer::Failed(_)) {
-            let micros = u64::try_from(attempt.latency.as_micros()).unwrap_or(u64::MAX);
-            self.latencies.saturating_record(micros);
-        }
-        if planned.is_corrupt || attempt.answer.is_success() || self.first_failure.is_some() {
+        if planned.is_corrupt || is_success(attempt) || self.first_failure.is_some() {
             return None;
         }
-        self.first_failure = Some(attempt.answer.to_string());
+        let failure = attempt.as_ref().map_or_else(NoAnswer::to_string, |answer| format!("{answer:.200}"));
+        self.first_failure = Some(failure);
         self.first_failure.clone()
+    }
+
+    fn record(&mut self, latency: Duration) {
+        self.latencies.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
     }
 
     /// Returns the number of deliveries whose last attempt has ended.

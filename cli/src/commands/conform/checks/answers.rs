@@ -5,11 +5,13 @@ use std::time::Duration;
 use reqwest::Url;
 use tower_klikit::{EventType, header::SIGNATURE};
 
-use crate::commands::conform::{
-    finding::{Checked, Finding},
-    marks::Meaning,
-    sender::{Exchange, NoAnswer, TIMEOUT},
-    session::{Session, rejection, success},
+use crate::{
+    commands::conform::{
+        finding::{Checked, Finding},
+        marks::Meaning,
+        session::{Session, rejection, success},
+    },
+    exchange::{Exchange, NoAnswer},
 };
 
 /// The number of deliveries whose answers are timed.
@@ -97,8 +99,8 @@ pub(super) async fn answer_time(session: &Session) -> Checked {
 fn time_of(exchange: &Exchange) -> Checked<Duration> {
     match exchange {
         Ok(answer) => Ok(answer.time),
-        Err(NoAnswer::TimedOut) => Err(Finding::fail(format!("over {} s", TIMEOUT.as_secs()))),
-        Err(error) => Err(Finding::not_observable(error.to_string())),
+        Err(error @ (NoAnswer::Late | NoAnswer::Unfinished(_))) => Err(Finding::fail(error.to_string())),
+        Err(error @ NoAnswer::Failed(_)) => Err(Finding::not_observable(error.to_string())),
     }
 }
 

@@ -9,12 +9,15 @@ use tokio::{
 };
 use tower_klikit::{header::EVENT_ID, testing::SignedDelivery};
 
-use crate::commands::conform::{
-    finding::{Checked, Finding},
-    marks::Meaning,
-    paced::PacedBody,
-    sender::{Answer, Exchange, NoAnswer, Sender, headers},
-    session::{Session, success},
+use crate::{
+    commands::conform::{
+        finding::{Checked, Finding},
+        marks::Meaning,
+        paced::PacedBody,
+        sender::{Sender, headers},
+        session::{Session, success},
+    },
+    exchange::{Answer, Exchange, NoAnswer},
 };
 
 /// The number of copies that arrive at the same time.

@@ -7,11 +7,14 @@ use tower_klikit::{
     testing::SignedDelivery,
 };
 
-use crate::commands::conform::{
-    finding::{Checked, Finding},
-    samples::Samples,
-    sender::{Answer, headers},
-    session::Session,
+use crate::{
+    commands::conform::{
+        finding::{Checked, Finding},
+        samples::Samples,
+        sender::headers,
+        session::Session,
+    },
+    exchange::Answer,
 };
 
 /// The secret in klikit's samples.

@@ -1,0 +1,99 @@
+//! Exchanges with a receiver: a request, and the response as klikit judges it.
+
+use std::{error::Error, fmt, sync::Arc, time::Duration};
+
+use http::StatusCode;
+use reqwest::{RequestBuilder, Response};
+use tokio::time::{Instant, timeout_at};
+use tower_klikit::testing::FakeKlikit;
+
+use crate::error::one_line;
+
+/// The most bytes of a response that are kept. The rest is read and discarded.
+const KEPT: usize = 64 * 1024;
+
+/// A response that was complete within klikit's timeout.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    /// The start of the body.
+    pub(crate) body: String,
+    /// The time from the start of the connection to the end of the response.
+    pub(crate) time: Duration,
+}
+
+/// The reason why there is no answer.
+#[derive(Debug, Clone)]
+pub(crate) enum NoAnswer {
+    /// The response did not begin within klikit's timeout. klikit disconnects, so a later response does not count.
+    Late,
+    /// The response began with this status, and did not end within klikit's timeout.
+    Unfinished(StatusCode),
+    /// The connection failed.
+    Failed(Arc<str>),
+}
+
+/// The result of a request.
+pub(crate) type Exchange = Result<Answer, NoAnswer>;
+
+/// Sends a request, and waits for the response at most as long as klikit does.
+pub(crate) async fn exchange(request: RequestBuilder) -> Exchange {
+    let started = Instant::now();
+    let deadline = started + FakeKlikit::TIMEOUT;
+    let response = timeout_at(deadline, request.send()).await.map_err(|_| NoAnswer::Late)??;
+    let status = response.status();
+    let body = timeout_at(deadline, read(response)).await.map_err(|_| NoAnswer::Unfinished(status))??;
+    Ok(Answer { status, body, time: started.elapsed() })
+}
+
+/// Reads a response to its end, and returns the start of its body.
+async fn read(mut response: Response) -> Result<String, reqwest::Error> {
+    let mut kept = Vec::new();
+    while let Some(piece) = response.chunk().await? {
+        kept.extend_from_slice(&piece[..piece.len().min(KEPT - kept.len())]);
+    }
+    Ok(String::from_utf8_lossy(&kept).into_owned())
+}
+
+/// Returns whether klikit considers the delivery delivered.
+pub(crate) fn is_success(exchange: &Exchange) -> bool {
+    exchange.as_ref().is_ok_and(|answer| answer.status.is_success())
+}
+
+/// Writes the status and the start of the body in one line. The precision is the most characters of the body, and 60
+/// without one.
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.status.as_u16())?;
+        let body = one_line(self.body.trim());
+        match body.char_indices().nth(f.precision().unwrap_or(60)) {
+            Some((end, _)) => write!(f, " {}…", &body[..end]),
+            None if body.is_empty() => Ok(()),
+            None => write!(f, " {body}"),
+        }
+    }
+}
+
+impl From<reqwest::Error> for NoAnswer {
+    fn from(error: reqwest::Error) -> Self {
+        // The outer errors name the URL, or only say that sending failed.
+        let mut reason: &dyn Error = &error;
+        while let Some(source) = reason.source() {
+            reason = source;
+        }
+        Self::Failed(one_line(&reason.to_string()).into())
+    }
+}
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let timeout = FakeKlikit::TIMEOUT.as_secs();
+        match self {
+            Self::Late => write!(f, "no response within {timeout} s"),
+            Self::Unfinished(status) => {
+                write!(f, "the response began with {} and did not end within {timeout} s", status.as_u16())
+            }
+            Self::Failed(reason) => write!(f, "no response: {reason}"),
+        }
+    }
+}
