@@ -6,6 +6,7 @@
 
 mod arguments;
 mod audit;
+mod basic;
 mod commands;
 mod consent;
 mod error;

@@ -57,9 +57,7 @@ pub(crate) fn from_file(path: &Path) -> Result<WebhookSecret, CliError> {
 }
 
 fn in_file(path: &Path) -> Result<Result<WebhookSecret, SecretError>, CliError> {
-    let bytes = Zeroizing::new(input::read_file(path)?);
-    let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-    Ok(WebhookSecret::new(secret.strip_suffix(b"\r").unwrap_or(secret)))
+    Ok(WebhookSecret::new(read_line(path)?))
 }
 
 fn unusable(path: &Path, error: &SecretError) -> CliError {
@@ -67,16 +65,32 @@ fn unusable(path: &Path, error: &SecretError) -> CliError {
 }
 
 fn from_prompt() -> Result<WebhookSecret, CliError> {
-    const REMEDY: &str = "set KLIKIT_WEBHOOK_SECRET, or name a file with --secret-file";
+    let typed = ask("webhook secret", "set KLIKIT_WEBHOOK_SECRET, or name a file with --secret-file")?;
+    WebhookSecret::new(typed).map_err(CliError::new)
+}
+
+/// Reads a file with a secret text, without one line ending at its end.
+pub(crate) fn read_line(path: &Path) -> Result<Zeroizing<Vec<u8>>, CliError> {
+    let mut bytes = Zeroizing::new(input::read_file(path)?);
+    for end in [b'\n', b'\r'] {
+        if bytes.last() == Some(&end) {
+            bytes.pop();
+        }
+    }
+    Ok(bytes)
+}
+
+/// Asks for a secret text on a terminal, without showing what is typed.
+pub(crate) fn ask(name: &str, remedy: &str) -> Result<Zeroizing<String>, CliError> {
     // Without a person, nobody would answer the prompt.
     if !io::stderr().is_terminal() {
-        return Err(CliError::new(format_args!("no webhook secret was given: {REMEDY}")));
+        return Err(CliError::new(format_args!("no {name} was given: {remedy}")));
     }
     // Ctrl-c must not end the process before the prompt has restored the terminal.
     let _interrupt = Interrupt::listen();
-    let typed = rpassword::prompt_password("webhook secret (not shown): ").map_err(|error| match error.kind() {
+    let typed = rpassword::prompt_password(format!("{name} (not shown): ")).map_err(|error| match error.kind() {
         io::ErrorKind::Interrupted => CliError::interrupted(),
-        _ => CliError::caused("cannot ask for the webhook secret", &error, REMEDY),
+        _ => CliError::caused(format_args!("cannot ask for the {name}"), &error, remedy),
     })?;
-    WebhookSecret::new(Zeroizing::new(typed)).map_err(CliError::new)
+    Ok(Zeroizing::new(typed))
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::Args;
+use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use reqwest::{Client, ClientBuilder, Url, redirect};
 use tokio::{
     net::{self, TcpStream},
@@ -49,7 +50,10 @@ pub(crate) fn parse(text: &str) -> Result<Url, CliError> {
         return Err(CliError::new(format_args!("the URL begins with {}: {EXAMPLE}", url.scheme())));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(CliError::new("the URL contains a user name or a password, which klikit does not send: remove it"));
+        return Err(CliError::new(
+            "the URL contains a user name or a password, which all users of this machine could see: remove it; \
+             `klikit send` and `klikit conform` have --basic for it",
+        ));
     }
     Ok(url)
 }
@@ -106,8 +110,13 @@ impl Target {
         CliError::new(format_args!("no delivery reached {}: {reason}: check the URL and the receiver", self.url))
     }
 
-    /// Creates a client that connects only to the addresses, follows no redirect and uses no proxy.
-    pub(crate) fn client(&self, set: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Result<Client, CliError> {
+    /// Creates a client that connects only to the addresses, follows no redirect and uses no proxy. It sends the
+    /// credentials with each request.
+    pub(crate) fn client(
+        &self,
+        credentials: Option<HeaderValue>,
+        set: impl FnOnce(ClientBuilder) -> ClientBuilder,
+    ) -> Result<Client, CliError> {
         // Only the first call in a process has an effect.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let host = self.url.host_str().unwrap_or_default();
@@ -115,7 +124,8 @@ impl Target {
             ClientBuilder::new().no_proxy().redirect(redirect::Policy::none()).resolve_to_addrs(host, &self.addresses);
         // Without TLS, a system without certificates is no fault.
         let client = if self.url.scheme() == "http" { client.tls_certs_only([]) } else { client };
-        set(client)
+        let headers = credentials.into_iter().map(|credentials| (AUTHORIZATION, credentials));
+        set(client.default_headers(headers.collect::<HeaderMap>()))
             .build()
             .map_err(|error| CliError::caused("cannot set up HTTP", &error, "check the certificates of this machine"))
     }

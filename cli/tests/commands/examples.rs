@@ -54,6 +54,7 @@ fn sign_examples_run() {
 fn send_examples_run() {
     let home = tempfile::tempdir().unwrap();
     fs::write(home.path().join("order.json"), r#"{"orders":[{"id":1}]}"#).unwrap();
+    fs::write(home.path().join("secret-key.txt"), "the partner's secret key").unwrap();
     run_examples("send", home.path());
 }
 

@@ -1,6 +1,7 @@
 //! Tests of the commands as processes.
 
 mod arguments;
+mod basic;
 mod examples;
 mod explain;
 mod on_terminal;

@@ -94,7 +94,8 @@ fn public_addresses_need_permission() {
 
 #[test]
 fn faulty_urls_are_errors_with_a_remedy() {
-    let credentials = "the URL contains a user name or a password, which klikit does not send: remove it";
+    let credentials = "the URL contains a user name or a password, which all users of this machine could see: remove \
+                       it; `klikit send` and `klikit conform` have --basic for it";
     let example = "use a URL such as http://localhost:8080/webhooks/klikit";
     for (url, line) in [
         ("", format!("the URL is invalid: relative URL without a base: {example}")),

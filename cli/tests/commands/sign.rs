@@ -118,7 +118,9 @@ fn faulty_curl_arguments_are_errors_with_a_remedy() {
         (&["--curl", "file:///etc/passwd"], format!("the URL begins with file: {example}")),
         (
             &["--curl", "http://user:hunter2@localhost/"],
-            "the URL contains a user name or a password, which klikit does not send: remove it".into(),
+            "the URL contains a user name or a password, which all users of this machine could see: remove it; `klikit \
+             send` and `klikit conform` have --basic for it"
+                .into(),
         ),
         (
             &["--event-id", "evt-1"],

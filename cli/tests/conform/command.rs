@@ -112,7 +112,10 @@ fn wrong_secret_leaves_the_rest_unseen() {
     let report: Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!((ended.code, &report["failed"], &report["passed"]), (Some(1), &1.into(), &1.into()), "{ended}");
     let genuine = &report["rows"][0];
-    assert_eq!(genuine["seen"], r#"403 {"error":"invalid signature"}: check that this is the receiver's secret"#);
+    assert_eq!(
+        genuine["seen"],
+        r#"403 {"error":"invalid signature"}: check the secret, and whether the receiver requires --basic"#
+    );
 }
 
 #[test]

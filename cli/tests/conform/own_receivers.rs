@@ -9,7 +9,7 @@ use tower_klikit::{
     testing::orders::{FakeOrder, body},
 };
 
-use super::report::{Report, conform};
+use super::report::{Report, conform, conform_only};
 use crate::receivers::{
     Receiver,
     flawed::{self, FAILING_STATUS},
@@ -42,6 +42,21 @@ fn verify_layer_passes() {
     // Without a ledger, nothing tells a duplicate from a new delivery.
     let unseen = ["concurrent-duplicates", "duplicate", "half-a-body", "same-id-other-body"];
     assert_eq!(report.with_result("not_observable"), unseen);
+}
+
+#[test]
+fn receiver_with_credentials_passes() {
+    let receiver = Receiver::serve(own::requiring_basic);
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("password.txt");
+    fs::write(&file, "hunter2\n").unwrap();
+    let credentials = ["--basic", "partner", "--basic-file", file.to_str().unwrap()];
+    let report = conform(receiver.url(), &credentials);
+    assert_eq!((report.with_result("fail"), report.code), (vec![], Some(0)));
+
+    let report = conform_only(receiver.url(), "genuine");
+    assert_eq!((report.with_result("fail"), report.code), (vec!["genuine"], Some(1)));
+    assert!(report.seen("genuine").ends_with(": check the secret, and whether the receiver requires --basic"));
 }
 
 #[test]

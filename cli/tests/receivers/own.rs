@@ -25,6 +25,12 @@ pub(crate) fn verify() -> Router {
     Router::new().route(PATH, handler().layer(verify_layer()))
 }
 
+/// Verifies deliveries, and requires the credentials `partner` and `hunter2`.
+pub(crate) fn requiring_basic() -> Router {
+    let verify = verify_layer().require_basic_auth("partner", "hunter2");
+    Router::new().route(PATH, handler().layer(verify))
+}
+
 /// Verifies deliveries, and handles each once.
 pub(crate) fn dedupe() -> Router {
     let stack = ServiceBuilder::new().layer(verify_layer()).layer(KlikitDedupeLayer::new(MemoryStore::new()));

@@ -32,6 +32,7 @@ use self::{
     session::{Options, Session},
 };
 use crate::{
+    basic::BasicArguments,
     error::CliError,
     exchange::NoAnswer,
     input,
@@ -61,6 +62,9 @@ pub(crate) struct Conform {
 
     #[command(flatten)]
     secret: SecretArguments,
+
+    #[command(flatten)]
+    basic: BasicArguments,
 
     /// Check that the receiver still accepts the secret before the rotation, which is in this file
     #[arg(long, value_name = "FILE")]
@@ -92,12 +96,13 @@ impl Conform {
         // Open the file now, so that a wrong path is found before the checks have run.
         let junit = self.junit.as_deref().map(|path| create(path).map(|file| (file, path))).transpose()?;
         let samples = Samples::new(self.secret.read()?);
+        let sender = Sender::new(&target, self.basic.read()?)?;
         let options = Options { old_secret, failing, answer_within: Duration::from_millis(self.answer_within) };
 
         let interrupt = Interrupt::listen();
         let mut rows = Vec::new();
         select! {
-            done = self.check(&target, samples, options, &mut rows) => done?,
+            done = self.check(&target, sender, samples, options, &mut rows) => done?,
             () = interrupt.requested() => {}
         }
         let report = Report { url: target.url().to_string(), rows, interrupted: interrupt.is_requested() };
@@ -116,6 +121,7 @@ impl Conform {
     async fn check(
         &self,
         target: &Target,
+        sender: Sender,
         samples: Samples,
         options: Options,
         rows: &mut Vec<Row>,
@@ -123,7 +129,7 @@ impl Conform {
         // Without a receiver, there is nothing to check.
         drop(target.connect().await?);
         let progress = progress(self.chosen().count());
-        let session = Session::begin(Sender::new(target)?, samples, options).await;
+        let session = Session::begin(sender, samples, options).await;
         match session.first() {
             Err(NoAnswer::Failed(reason)) => return Err(target.unreached(reason)),
             Err(unfinished @ NoAnswer::Unfinished(_)) => {

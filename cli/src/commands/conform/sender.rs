@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use reqwest::{Body, Client, Url};
 use tower_klikit::testing::SignedDelivery;
 
@@ -27,9 +27,9 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    pub(super) fn new(target: &Target) -> Result<Self, CliError> {
+    pub(super) fn new(target: &Target, credentials: Option<HeaderValue>) -> Result<Self, CliError> {
         // Connections are not reused: a check that breaks one must not disturb the next.
-        let client = target.client(|settings| settings.http1_only().pool_max_idle_per_host(0))?;
+        let client = target.client(credentials, |settings| settings.http1_only().pool_max_idle_per_host(0))?;
         Ok(Self { client, url: target.url().clone(), redirect: Arc::default() })
     }
 

@@ -21,6 +21,7 @@ use self::{
     values::{Percent, Setting},
 };
 use crate::{
+    basic::BasicArguments,
     error::CliError,
     fixtures::{self, FIXTURES},
     header_value, input,
@@ -49,6 +50,7 @@ Examples:
   klikit send http://localhost:8080/webhooks/klikit order.json --set orders.0.status=3
   klikit send http://localhost:8080/webhooks/klikit --fixture large-basket --count 100 --rate 50
   klikit send http://localhost:8080/webhooks/klikit --count 200 --duplicates 5% --corrupt 1%
+  klikit send http://localhost:8080/webhooks/klikit --basic partner-key --basic-file secret-key.txt
   klikit send http://localhost:8080/webhooks/klikit --speed 1")]
 pub(crate) struct Send {
     #[command(flatten)]
@@ -109,6 +111,9 @@ pub(crate) struct Send {
 
     #[command(flatten)]
     secret: SecretArguments,
+
+    #[command(flatten)]
+    basic: BasicArguments,
 }
 
 impl Send {
@@ -126,13 +131,13 @@ impl Send {
             identity: Identity::new(first_order),
             secret: self.secret.read()?,
         };
+        let client = target.client(self.basic.read()?, |settings| settings)?;
         let interrupt = Interrupt::listen();
         // A wrong URL is found at once, instead of after all retries.
         tokio::select! {
             connected = target.connect() => drop(connected?),
             () = interrupt.requested() => return Ok(Outcome::Interrupted),
         }
-        let client = target.client(|settings| settings)?;
 
         let started = Instant::now();
         let tally = run::run(client, target.url().clone(), &plan, self.pace(), &interrupt).await;

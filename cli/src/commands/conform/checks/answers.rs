@@ -20,7 +20,9 @@ const TIMED: usize = 20;
 pub(super) async fn genuine(session: &Session) -> Checked {
     let answer = match session.first() {
         Ok(answer) if [401, 403].contains(&answer.status.as_u16()) => {
-            return Err(Finding::fail(format!("{answer}: check that this is the receiver's secret")));
+            return Err(Finding::fail(format!(
+                "{answer}: check the secret, and whether the receiver requires --basic"
+            )));
         }
         first => success(EventType::OrderCreated.as_str(), first.clone())?,
     };
