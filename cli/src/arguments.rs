@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{
-    CommandFactory, Parser,
+    Parser,
     builder::styling::{AnsiColor, Styles},
     error::ErrorKind,
 };
@@ -48,11 +48,6 @@ impl Arguments {
     /// Returns the format of the output.
     pub(crate) fn format(&self) -> Format {
         if self.json { Format::Json } else { Format::Text }
-    }
-
-    /// Returns the definition of the command line, for completions.
-    pub(crate) fn definition() -> clap::Command {
-        Self::command()
     }
 }
 

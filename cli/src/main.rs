@@ -24,6 +24,8 @@ mod target;
 
 use std::process::ExitCode;
 
+use clap::CommandFactory;
+
 use self::{arguments::Arguments, error::CliError, outcome::Outcome, output::Output};
 
 fn main() -> ExitCode {
@@ -37,7 +39,7 @@ fn main() -> ExitCode {
 #[tokio::main]
 async fn run(arguments: Arguments) -> Result<Outcome, CliError> {
     let mut output = Output::new(arguments.format());
-    let outcome = commands::run(arguments.command, &mut output).await?;
+    let outcome = commands::run(arguments.command, Arguments::command(), &mut output).await?;
     output.flush()?;
     Ok(outcome)
 }

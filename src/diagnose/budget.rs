@@ -114,7 +114,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        diagnose::{Cause, Diagnostician, EVIDENCE_PART, secret_variants},
+        diagnose::{Cause, Diagnostician, search::EVIDENCE_PART, secret_variants},
         header::SIGNATURE,
         keyring::Keyring,
         secret::WebhookSecret,

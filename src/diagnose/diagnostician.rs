@@ -1,6 +1,6 @@
 use http::HeaderMap;
 
-use super::{diagnose_delivery, diagnosis::Diagnosis};
+use super::{accepted::Accepted, diagnosis::Diagnosis, search::diagnose_delivery};
 use crate::{keyring::Keyring, signature::SignatureForms};
 
 /// A configurable [`diagnose`](super::diagnose()): further secrets to try, and what the receiver accepts. See the [module](super).
@@ -37,13 +37,6 @@ pub struct Diagnostician {
     keyring: Keyring,
     candidates: Option<Keyring>,
     accepted: Accepted,
-}
-
-/// The optional features of deliveries that a receiver accepts, and which are therefore no faults.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Accepted {
-    pub(crate) forms: SignatureForms,
-    pub(crate) missing_event_id: bool,
 }
 
 impl Diagnostician {

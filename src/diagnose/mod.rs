@@ -112,6 +112,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod accepted;
 mod base64;
 mod budget;
 mod cause;
@@ -124,30 +125,22 @@ mod proof;
 mod readings;
 mod reencoded;
 mod report;
+mod search;
 mod secret_variants;
 mod text_faults;
 mod wrappings;
 
 use http::HeaderMap;
 
-pub(crate) use self::diagnostician::Accepted;
-use self::{budget::SearchBudget, matcher::SignatureMatcher, readings::SignatureReadings};
+use self::readings::SignatureReadings;
+pub(crate) use self::{accepted::Accepted, search::diagnose_delivery};
 pub use self::{
     cause::{Cause, Certainty},
     diagnosis::Diagnosis,
     diagnostician::Diagnostician,
     report::SupportReport,
 };
-use crate::{
-    keyring::{KeyedSecret, Keyring},
-    signature::SignatureForms,
-};
-
-/// The fraction of the budget (one sixteenth) that is reserved for shown faults, so that an exhausted search still reports them.
-const EVIDENCE_PART: usize = 16;
-
-/// The number of passes over the body that the budget for shown faults allows at least.
-const EVIDENCE_PASSES: usize = 8;
+use crate::{keyring::Keyring, signature::SignatureForms};
 
 /// Diagnoses a delivery for a receiver with this keyring and the default settings of a layer. See the [module](self).
 ///
@@ -180,31 +173,6 @@ pub(crate) fn diagnose_event_id_header(headers: &HeaderMap) -> Diagnosis {
 /// Returns the diagnosis for a body that ended early, or stalled, after `received` bytes.
 pub(crate) fn diagnose_incomplete_body(headers: &HeaderMap, received: usize) -> Diagnosis {
     evidence::incomplete(headers, received as u64)
-}
-
-/// Diagnoses a whole delivery with these secrets.
-pub(crate) fn diagnose_delivery(
-    secrets: &[KeyedSecret],
-    candidates: Option<&Keyring>,
-    accepted: Accepted,
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Diagnosis {
-    let readings = SignatureReadings::of(headers, accepted.forms);
-    let mut budget = SearchBudget::for_body(body.len());
-    let mut plain = budget.split_off(EVIDENCE_PART, body.len(), EVIDENCE_PASSES);
-    if !readings.all.is_empty() {
-        let matcher = SignatureMatcher::new(secrets, &readings);
-        if let Some(diagnosis) = proof::find(&matcher, candidates, accepted, headers, body, &mut budget) {
-            return diagnosis;
-        }
-    }
-    let diagnosis = proof::without_secret(&readings, body, &mut plain)
-        .or_else(|| readings.shown.map(|(cause, detail)| Diagnosis::shown(cause, detail)))
-        .or_else(|| evidence::body(headers, body, &mut plain))
-        .unwrap_or_else(|| evidence::unknown(body, &mut plain));
-    let is_cut_short = budget.was_cut_short() || (plain.was_cut_short() && diagnosis.cause() == Cause::Unknown);
-    if is_cut_short { diagnosis.cut_short() } else { diagnosis }
 }
 
 #[cfg(test)]

@@ -6,11 +6,11 @@ use http::HeaderMap;
 use sha2::{Digest, Sha256};
 
 use super::{
+    accepted::Accepted,
     budget::{KEY_COST, SearchBudget, TAG_COST},
     cause::Cause,
     compression,
     diagnosis::Diagnosis,
-    diagnostician::Accepted,
     evidence,
     matcher::{SignatureMatch, SignatureMatcher},
     readings::SignatureReadings,

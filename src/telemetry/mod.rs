@@ -34,6 +34,9 @@ pub(crate) use self::limit::LogLimits;
 use self::log::{VERIFY, debug, error, source_of, warn};
 #[cfg(feature = "metrics")]
 use self::metrics as counts;
+pub(crate) use self::span::rejections_are_logged;
+#[cfg(feature = "diagnose")]
+pub(crate) use self::span::reports_are_logged;
 #[cfg(not(feature = "metrics"))]
 use self::uncounted as counts;
 pub(crate) use self::watch::{UnverifiedLabels, VerifiedLabels, Watch};
@@ -110,17 +113,6 @@ impl RejectionRecord<'_> {
             }
         }
     }
-}
-
-/// Returns whether a subscriber listens to the warnings about rejections.
-pub(crate) fn rejections_are_logged() -> bool {
-    span::warnings_are_enabled()
-}
-
-/// Returns whether a subscriber listens to the reports for klikit's support.
-#[cfg(feature = "diagnose")]
-pub(crate) fn reports_are_logged() -> bool {
-    span::debug_is_enabled()
 }
 
 /// Logs that rejecting a request took long, mostly because its body arrived slowly.

@@ -45,11 +45,12 @@ impl DeliverySpan {
 /// Returns whether the span or the warnings of the verify layer are enabled. A filter may enable one without the other.
 #[inline]
 pub(super) fn is_enabled() -> bool {
-    warnings_are_enabled() || tracing::span_enabled!(target: VERIFY, Level::INFO)
+    rejections_are_logged() || tracing::span_enabled!(target: VERIFY, Level::INFO)
 }
 
+/// Returns whether a subscriber listens to the warnings about rejections.
 #[inline]
-pub(super) fn warnings_are_enabled() -> bool {
+pub(crate) fn rejections_are_logged() -> bool {
     tracing::event_enabled!(target: VERIFY, Level::WARN)
 }
 
@@ -57,8 +58,9 @@ pub(super) fn inbox_info_is_enabled() -> bool {
     tracing::event_enabled!(target: INBOX, Level::INFO)
 }
 
+/// Returns whether a subscriber listens to the reports for klikit's support.
 #[cfg(feature = "diagnose")]
-pub(super) fn debug_is_enabled() -> bool {
+pub(crate) fn reports_are_logged() -> bool {
     tracing::event_enabled!(target: VERIFY, Level::DEBUG)
 }
 

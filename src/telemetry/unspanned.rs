@@ -23,7 +23,7 @@ pub(super) fn is_enabled() -> bool {
     false
 }
 
-pub(super) fn warnings_are_enabled() -> bool {
+pub(crate) fn rejections_are_logged() -> bool {
     false
 }
 
@@ -32,7 +32,7 @@ pub(super) fn inbox_info_is_enabled() -> bool {
 }
 
 #[cfg(feature = "diagnose")]
-pub(super) fn debug_is_enabled() -> bool {
+pub(crate) fn reports_are_logged() -> bool {
     false
 }
 

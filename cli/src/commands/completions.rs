@@ -3,7 +3,7 @@
 use clap::Args;
 use clap_complete::Shell;
 
-use crate::{arguments::Arguments, error::CliError, outcome::Outcome, output::Output};
+use crate::{error::CliError, outcome::Outcome, output::Output};
 
 /// Print completions for a shell
 #[derive(Debug, Args)]
@@ -18,9 +18,9 @@ pub(crate) struct Completions {
 }
 
 impl Completions {
-    pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome, CliError> {
+    /// Prints the completions for this command line.
+    pub(crate) fn run(&self, mut definition: clap::Command, output: &mut Output) -> Result<Outcome, CliError> {
         let mut script = Vec::new();
-        let mut definition = Arguments::definition();
         clap_complete::generate(self.shell, &mut definition, "klikit", &mut script);
         output.line(String::from_utf8_lossy(&script).trim_end())?;
         Ok(Outcome::Fine)

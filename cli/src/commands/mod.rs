@@ -28,8 +28,8 @@ pub(crate) enum Command {
     Completions(completions::Completions),
 }
 
-/// Runs a command.
-pub(crate) async fn run(command: Command, output: &mut Output) -> Result<Outcome, CliError> {
+/// Runs a command of this command line.
+pub(crate) async fn run(command: Command, definition: clap::Command, output: &mut Output) -> Result<Outcome, CliError> {
     match command {
         Command::Sign(sign) => sign.run(output),
         Command::Send(send) => send.run(output).await,
@@ -39,6 +39,6 @@ pub(crate) async fn run(command: Command, output: &mut Output) -> Result<Outcome
         Command::Ledger(ledger) => ledger.run(output).await,
         Command::Migrate(migrate) => migrate.run(output).await,
         Command::Doctor(doctor) => doctor.run(output).await,
-        Command::Completions(completions) => completions.run(output),
+        Command::Completions(completions) => completions.run(definition, output),
     }
 }
