@@ -19,6 +19,21 @@ pub(crate) struct ConsentArguments {
     yes: bool,
 }
 
+/// The options of the actions on an inbox: who acts, and whether the command asks first or only looks.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Consent")]
+pub(crate) struct ActingArguments {
+    #[command(flatten)]
+    operator: OperatorArguments,
+
+    #[command(flatten)]
+    consent: ConsentArguments,
+
+    /// Print what would change, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
 /// The name under which an action is logged.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Consent")]
@@ -26,6 +41,22 @@ pub(crate) struct OperatorArguments {
     /// The name of the operator in the log [default: the name of the system's user]
     #[arg(long, value_name = "NAME")]
     operator: Option<String>,
+}
+
+impl ActingArguments {
+    /// Returns the operator's name. For a call before the command opens the store, because it also checks that somebody
+    /// can be asked.
+    pub(crate) fn operator(&self) -> Result<String, CliError> {
+        if !self.dry_run {
+            self.consent.check()?;
+        }
+        self.operator.name()
+    }
+
+    /// Asks a question, and returns whether the answer is yes. The answer to a dry run is no.
+    pub(crate) async fn ask(&self, question: &str, interrupt: &Interrupt) -> Result<bool, CliError> {
+        Ok(!self.dry_run && self.consent.ask(question, interrupt).await?)
+    }
 }
 
 impl OperatorArguments {

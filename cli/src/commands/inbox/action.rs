@@ -13,7 +13,7 @@ use tower_klikit::{
 use super::selection::SelectionArguments;
 use crate::{
     audit,
-    consent::{ConsentArguments, OperatorArguments},
+    consent::ActingArguments,
     error::CliError,
     interrupt::Interrupt,
     outcome::Outcome,
@@ -36,14 +36,7 @@ pub(super) struct ActionArguments {
     all: bool,
 
     #[command(flatten)]
-    operator: OperatorArguments,
-
-    #[command(flatten)]
-    consent: ConsentArguments,
-
-    /// Print what would change, and change nothing
-    #[arg(long, help_heading = "Consent")]
-    dry_run: bool,
+    acting: ActingArguments,
 }
 
 /// An action on deliveries.
@@ -156,10 +149,7 @@ impl ActionArguments {
         output: &mut Output,
     ) -> Result<Outcome, CliError> {
         self.check(action)?;
-        if !self.dry_run {
-            self.consent.check()?;
-        }
-        let name = self.operator.name()?;
+        let name = self.acting.operator()?;
         let store = arguments.open().await?;
         audit::log_to_stderr();
 
@@ -176,13 +166,13 @@ impl ActionArguments {
             operator: &name,
             selected,
             changed: Some(0),
-            dry_run: self.dry_run,
+            dry_run: self.acting.dry_run,
         };
         // Until now, nothing has changed, and ctrl-c ends the process.
         let interrupt = Interrupt::listen();
         let (verb, _) = action.words();
         let question = format!("{verb} {} in {}?", values::deliveries(selected), store.name);
-        if selected > 0 && !self.dry_run && self.consent.ask(&question, &interrupt).await? {
+        if selected > 0 && self.acting.ask(&question, &interrupt).await? {
             let applied = async {
                 let mut changed = 0;
                 for (place, filter) in filters.into_iter().enumerate() {

@@ -7,7 +7,7 @@ use tower_klikit::inbox::{ActivePause, DeliveryState, Filter, Pause};
 use super::record::shown;
 use crate::{
     audit,
-    consent::{ConsentArguments, OperatorArguments},
+    consent::ActingArguments,
     error::CliError,
     interrupt::Interrupt,
     outcome::Outcome,
@@ -34,14 +34,7 @@ pub(super) struct PauseDeliveries {
     all: bool,
 
     #[command(flatten)]
-    operator: OperatorArguments,
-
-    #[command(flatten)]
-    consent: ConsentArguments,
-
-    /// Print what would change, and change nothing
-    #[arg(long, help_heading = "Consent")]
-    dry_run: bool,
+    acting: ActingArguments,
 }
 
 /// Lift a pause
@@ -59,14 +52,7 @@ pub(super) struct Resume {
     all: bool,
 
     #[command(flatten)]
-    operator: OperatorArguments,
-
-    #[command(flatten)]
-    consent: ConsentArguments,
-
-    /// Print what would change, and change nothing
-    #[arg(long, help_heading = "Consent")]
-    dry_run: bool,
+    acting: ActingArguments,
 }
 
 /// List the pauses that are in force
@@ -119,6 +105,18 @@ struct Report<'a> {
     dry_run: bool,
 }
 
+impl Report<'_> {
+    /// Prints the report, or this line for people.
+    fn print(&self, line: String, output: &mut Output) -> Result<Outcome, CliError> {
+        if output.is_json() {
+            output.json(self)?;
+        } else {
+            output.line(line)?;
+        }
+        Ok(Outcome::Fine)
+    }
+}
+
 impl PauseArguments {
     /// Returns the pause that the options name.
     fn pause(&self, all: bool, action: &str) -> Result<Pause, CliError> {
@@ -133,10 +131,7 @@ impl PauseArguments {
 impl PauseDeliveries {
     pub(super) async fn run(&self, arguments: &StoreArguments, output: &mut Output) -> Result<Outcome, CliError> {
         let pause = self.part.pause(self.all, "pause")?;
-        if !self.dry_run {
-            self.consent.check()?;
-        }
-        let operator = self.operator.name()?;
+        let operator = self.acting.operator()?;
         let store = arguments.open().await?;
         audit::log_to_stderr();
 
@@ -146,34 +141,26 @@ impl PauseDeliveries {
         store.each(&ready, |_| selected += 1).await?;
         let ready = values::deliveries(selected);
         let question = format!("Pause {pause} in {}, with {ready} ready?", store.name);
-        let dry_run = self.dry_run;
+        let dry_run = self.acting.dry_run;
         let mut report =
             Report { store: &store.name, action: "pause", operator: &operator, selected, changed: 0, dry_run };
         let line = if dry_run {
             format!("Pause would hold back {ready}.")
-        } else if self.consent.ask(&question, &Interrupt::listen()).await? {
+        } else if self.acting.ask(&question, &Interrupt::listen()).await? {
             let paused = store.inbox.operator(&*operator).pause(&pause).await;
             report.changed = paused.map_err(|error| store.failed(&error))?;
             format!("Paused {pause}. Ready: {ready}.")
         } else {
             "Nothing was changed.".into()
         };
-        if output.is_json() {
-            output.json(&report)?
-        } else {
-            output.line(line)?
-        }
-        Ok(Outcome::Fine)
+        report.print(line, output)
     }
 }
 
 impl Resume {
     pub(super) async fn run(&self, arguments: &StoreArguments, output: &mut Output) -> Result<Outcome, CliError> {
         let pause = self.part.pause(self.all, "resume")?;
-        if !self.dry_run {
-            self.consent.check()?;
-        }
-        let operator = self.operator.name()?;
+        let operator = self.acting.operator()?;
         let store = arguments.open().await?;
         audit::log_to_stderr();
 
@@ -187,14 +174,14 @@ impl Resume {
         }
         let names: Vec<_> = pauses.iter().map(ToString::to_string).collect();
         let names = names.join(" and ");
-        let (selected, dry_run) = (pauses.len() as u64, self.dry_run);
+        let (selected, dry_run) = (pauses.len() as u64, self.acting.dry_run);
         let mut report =
             Report { store: &store.name, action: "resume", operator: &operator, selected, changed: 0, dry_run };
         let line = if pauses.is_empty() {
             "No pause is in force.".into()
         } else if dry_run {
             format!("Resume would lift the pause of {names}.")
-        } else if self.consent.ask(&format!("Resume {names} in {}?", store.name), &Interrupt::listen()).await? {
+        } else if self.acting.ask(&format!("Resume {names} in {}?", store.name), &Interrupt::listen()).await? {
             for pause in &pauses {
                 let resumed = store.inbox.operator(&*operator).resume(pause).await;
                 report.changed += u64::from(resumed.map_err(|error| store.failed(&error))?);
@@ -203,12 +190,7 @@ impl Resume {
         } else {
             "Nothing was changed.".into()
         };
-        if output.is_json() {
-            output.json(&report)?
-        } else {
-            output.line(line)?
-        }
-        Ok(Outcome::Fine)
+        report.print(line, output)
     }
 }
 
