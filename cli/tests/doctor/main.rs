@@ -5,9 +5,6 @@ mod inbox;
 mod output;
 mod report;
 mod secrets;
-#[path = "../../../examples/tests/operating/service.rs"]
-#[allow(dead_code, reason = "the tests of the guide use the rest")]
-mod service;
 mod store;
 #[path = "../inbox/stores.rs"]
 #[allow(dead_code, reason = "the tests of the inbox use the rest")]

@@ -9,9 +9,6 @@ mod ledger;
 mod migrating;
 mod pausing;
 mod reading;
-#[path = "../../../examples/tests/operating/service.rs"]
-#[allow(dead_code, reason = "the tests of the guide use the rest")]
-mod service;
 mod stores;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "the tests of other commands use the rest")]
@@ -20,3 +17,5 @@ mod tailing;
 #[path = "../support/terminal.rs"]
 #[allow(dead_code, reason = "the tests of other commands use the rest")]
 mod terminal;
+
+use tower_klikit_test_support::service;

@@ -7,12 +7,9 @@ use serde_json::Value;
 use tokio_postgres::NoTls;
 use tower_klikit::inbox::{Inbox, OrderBy};
 use tower_klikit_postgres::PostgresStore;
-use tower_klikit_test_support::servers::postgres::PostgresServer;
+use tower_klikit_test_support::{servers::postgres::PostgresServer, service::Service};
 
-use crate::{
-    service::{Service, order},
-    support::{Ended, Klikit, klikit},
-};
+use crate::support::{Ended, Klikit, klikit};
 
 /// A store that the command and a service use.
 pub(crate) struct TestStore {
@@ -91,9 +88,7 @@ impl TestStore {
 
     /// Accepts deliveries of these orders, each of a branch of its own.
     pub(crate) async fn accept(&self, orders: impl IntoIterator<Item = u64>) {
-        for number in orders {
-            assert_eq!(self.service.send(&order(number, number)).await, StatusCode::OK);
-        }
+        self.service.accept(orders).await;
     }
 
     /// Dead-letters all pending deliveries with this reason.

@@ -8,31 +8,19 @@ use std::{
 use axum::{Router, routing::post_service};
 use http::StatusCode;
 use jiff::Timestamp;
-use tokio::{net::TcpListener, time::sleep};
+use tokio::net::TcpListener;
 use tower::Layer;
 use tower_klikit::{
     KlikitVerifyLayer, WebhookSecret,
-    inbox::{DeliveryState, Filter, Inbox, Pause, Worker},
+    inbox::{Inbox, Pause},
 };
 use tower_klikit_sqlite::SqliteStore;
+use tower_klikit_test_support::service::{NEW_SECRET, OLD_SECRET, Service, open};
 
-use crate::{
-    service::{CREATED, HANGS, NEW_SECRET, OLD_SECRET, Service, open, order, signed},
-    shell::{Shell, assert_shown},
-};
-
-const OK: StatusCode = StatusCode::OK;
-const UNPROCESSABLE: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
+use crate::shell::{Shell, assert_shown};
 
 fn shell(service: &Service) -> Shell<'_> {
     Shell { folder: service.folder.path(), store: "klikit.db" }
-}
-
-/// Sends deliveries of these orders, each of a branch of its own.
-async fn send(service: &Service, orders: impl IntoIterator<Item = u64>) {
-    for number in orders {
-        assert_eq!(service.send(&order(number, number)).await, OK);
-    }
 }
 
 /// Returns the lines of a table as words.
@@ -64,17 +52,11 @@ fn at(time: SystemTime) -> Service {
 #[tokio::test]
 async fn dead_letters() {
     let service = Service::new();
-    service.answers(UNPROCESSABLE, "the printer is out of paper");
-    let worker = service.work();
-    send(&service, 1..=3).await;
-    service.until("three are dead", |counts| counts.dead == 3).await;
-    service.answers(UNPROCESSABLE, "table 7 is closed");
-    send(&service, [4]).await;
-    service.until("four are dead", |counts| counts.dead == 4).await;
+    let worker = service.dead_letter_four().await;
     let stats = shell(&service).look("klikit inbox stats --reasons");
     assert!(rows(&stats).contains(&vec!["3", "the", "printer", "is", "out", "of", "paper"]), "{stats}");
 
-    service.answers(OK, "");
+    service.answers(StatusCode::OK, "");
     let command = "klikit inbox retry --reason 'out of paper' --younger-than 1h --rate 5";
     assert_eq!(shell(&service).act(command), "Retried 3 deliveries.\n");
     service.until("three are handled", |counts| counts.done == 3 && counts.dead == 1).await;
@@ -84,11 +66,7 @@ async fn dead_letters() {
 #[tokio::test]
 async fn klikit_says_failed() {
     let service = Service::new();
-    service.answers(StatusCode::SERVICE_UNAVAILABLE, "the printer is offline");
-    let worker = service.work_as(|worker| worker.name("kitchen-1").max_attempts(2));
-    send(&service, [1]).await;
-    service.until("it is dead", |counts| counts.dead == 1).await;
-    worker.stop().await;
+    service.fail_twice().await;
     let listed = shell(&service).look("klikit inbox list --event-id evt-1");
     assert_eq!(first_column(&listed), ["1"]);
     let shown = shell(&service).look("klikit inbox show 1");
@@ -137,10 +115,10 @@ async fn secret_rotated() {
 async fn disk_full() {
     let service = at(SystemTime::now() - Duration::from_secs(8 * 24 * 60 * 60));
     let worker = service.work();
-    send(&service, 1..=3).await;
+    service.accept(1..=3).await;
     service.until("all are handled", |counts| counts.done == 3).await;
     worker.stop().await;
-    send(&service, [4]).await;
+    service.accept([4]).await;
     let shell = Shell { store: "timed.db", ..shell(&service) };
     assert!(rows(&shell.look("klikit inbox stats")).contains(&vec!["done", "3"]));
     let dry_run = shell.look("klikit inbox purge --older-than 7d --dry-run");
@@ -155,10 +133,10 @@ async fn database_moved() {
     let time: Timestamp = "2026-01-31T18:30:00+07:00".parse().unwrap();
     let service = at(time.try_into().unwrap());
     let worker = service.work();
-    send(&service, [1]).await;
+    service.accept([1]).await;
     service.until("it is handled", |counts| counts.done == 1).await;
     worker.stop().await;
-    send(&service, [2]).await;
+    service.accept([2]).await;
     let shell = Shell { store: "timed.db", ..shell(&service) };
     shell.look("klikit inbox backup moved.db");
     let counts = |table: &str| rows(table)[1..5].iter().map(|row| row.join(" ")).collect::<Vec<_>>();
@@ -171,38 +149,20 @@ async fn database_moved() {
     let command = "klikit ledger forget --accepted 2026-01-31T18:00:00+07:00..2026-01-31T19:30:00+07:00";
     assert_eq!(moved.act(command), "Forgot 1 delivery.\n");
     let moved = Service::on(open(&service.folder, "moved.db"));
-    send(&moved, [1]).await;
+    moved.accept([1]).await;
     assert_eq!(moved.inbox.counts().await.unwrap().ready, 2);
 }
 
 #[tokio::test]
 async fn poison_order() {
     let service = Service::new();
-    let short = |worker: Worker<_>| worker.lease(Duration::from_millis(100));
-    // Two deliveries share a branch: the second one waits for the first.
-    for number in 1..=2 {
-        assert_eq!(service.send(&order(number, 1)).await, OK);
-    }
-    service.answers(HANGS, "");
-    for attempts in 1..=3 {
-        let worker = service.work_as(short);
-        let running = Filter::new().states([DeliveryState::Leased]).attempts(attempts..=attempts);
-        for _ in 0..500 {
-            if !service.inbox.find(&running, None, 1).await.unwrap().entries.is_empty() {
-                break;
-            }
-            sleep(Duration::from_millis(10)).await;
-        }
-        worker.crash().await;
-        sleep(Duration::from_millis(150)).await;
-    }
+    service.crash_three_workers().await;
     let listed = shell(&service).look("klikit inbox list --state ready,leased --attempts 2..");
     assert_eq!(first_column(&listed), ["1"]);
     let shown = shell(&service).look("klikit inbox show 1");
     assert!(shown.matches("outcome unknown").count() >= 2, "{shown}");
     let command = "klikit inbox dead-letter 1 --reason-text 'crashes the handler'";
     assert_eq!(shell(&service).act(command), "Dead-lettered 1 delivery.\n");
-    service.answers(OK, "");
     let worker = service.work();
     service.until("the other is handled", |counts| (counts.dead, counts.done) == (1, 1)).await;
     worker.stop().await;
@@ -212,11 +172,7 @@ async fn poison_order() {
 #[tokio::test]
 async fn wrong_clock() {
     let service = Service::new();
-    send(&service, [1]).await;
-    sleep(Duration::from_millis(200)).await;
-    let limit = Duration::from_millis(100);
-    let worker = service.work_as(|worker| worker.expire_after(CREATED, limit));
-    service.until("it has expired", |counts| counts.dead == 1).await;
+    let worker = service.expire_first().await;
     let command = "klikit inbox retry --reason 'expired before it was handled'";
     assert_eq!(shell(&service).act(command), "Retried 1 delivery.\n");
     service.until("it is handled", |counts| counts.done == 1).await;
@@ -226,11 +182,7 @@ async fn wrong_clock() {
 #[tokio::test]
 async fn replay_attack() {
     let service = Service::new();
-    let genuine = signed(OLD_SECRET, 1, 1);
-    assert_eq!(service.send(&genuine).await, OK);
-    for number in 0..3 {
-        assert_eq!(service.send(&genuine.clone().event_id(format!("copy-{number}"))).await, OK);
-    }
+    service.accept_copies().await;
     let listed = shell(&service).look("klikit inbox list --same-body-as 1");
     assert_eq!(first_column(&listed), ["1", "2", "3", "4"]);
     let copies: Vec<_> = rows(&listed).into_iter().filter(|row| row.contains(&"copy")).map(|row| row[0]).collect();
@@ -248,7 +200,7 @@ async fn branch_without_orders() {
     let service = Service::new();
     service.inbox.operator("budi").pause(&Pause::everything().tenant("default")).await.unwrap();
     let worker = service.work();
-    send(&service, 7..=8).await;
+    service.accept(7..=8).await;
     let pauses = shell(&service).look("klikit inbox pauses");
     assert_eq!(rows(&pauses)[1][..3], ["default", "every", "budi"]);
     let listed = shell(&service).look("klikit inbox list --branch 7 --younger-than 2h");
@@ -261,18 +213,14 @@ async fn branch_without_orders() {
 #[tokio::test]
 async fn rolled_back() {
     let service = Service::new();
-    service.answers(UNPROCESSABLE, "a bug");
-    let worker = service.work();
-    send(&service, [1]).await;
-    service.until("it is dead", |counts| counts.dead == 1).await;
+    let worker = service.release_bug().await;
     shell(&service).act("klikit inbox pause --all");
-    send(&service, [2]).await;
+    service.accept([2]).await;
     worker.stop().await;
 
-    service.answers(OK, "");
+    service.answers(StatusCode::OK, "");
     let worker = service.work();
-    sleep(Duration::from_millis(200)).await;
-    assert!(service.handled().is_empty());
+    service.stays_idle().await;
     shell(&service).act("klikit inbox resume --all");
     let command = "klikit inbox retry --accepted 2026-01-31T18:00:00+07:00.. --rate 20";
     assert_eq!(shell(&service).act(command), "Retried 1 delivery.\n");

@@ -1,9 +1,6 @@
 //! Tests that the commands of the guide "Operating" solve its incidents, on an inbox in SQLite.
 
 mod incidents;
-#[path = "../../../examples/tests/operating/service.rs"]
-#[allow(dead_code, reason = "the tests of the guide's code use the rest")]
-mod service;
 mod shell;
 
 /// The guide.

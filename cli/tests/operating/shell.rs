@@ -2,7 +2,9 @@
 
 use std::{env, path::Path, process::Command};
 
-use crate::{GUIDE, service::OLD_SECRET};
+use tower_klikit_test_support::service::OLD_SECRET;
+
+use crate::GUIDE;
 
 /// A shell in a folder with stores and other files.
 pub(crate) struct Shell<'a> {

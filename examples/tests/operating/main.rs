@@ -2,7 +2,6 @@
 
 mod guide;
 mod incidents;
-mod service;
 
 use std::{fs, path::Path};
 

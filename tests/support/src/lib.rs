@@ -1,4 +1,4 @@
-//! Code that the tests of several packages share: servers, logs, bodies and sample deliveries.
+//! Code that the tests of several packages share: servers, a service, logs, bodies and sample deliveries.
 #![allow(
     missing_docs,
     missing_debug_implementations,
@@ -13,3 +13,5 @@ pub mod deliveries;
 pub mod log;
 pub mod random;
 pub mod servers;
+#[cfg(feature = "service")]
+pub mod service;
