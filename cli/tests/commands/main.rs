@@ -11,6 +11,7 @@ mod send;
 mod send_errors;
 mod sign;
 #[path = "../support/mod.rs"]
+#[allow(dead_code, reason = "the tests of other commands use the rest")]
 mod support;
 #[path = "../support/terminal.rs"]
 mod terminal;

@@ -1,9 +1,6 @@
 //! Tests of `klikit inbox tail`.
 
-use std::time::Duration;
-
 use serde_json::Value;
-use tokio::time::sleep;
 
 use crate::stores::TestStore;
 
@@ -12,17 +9,19 @@ async fn tail_shows_what_is_new() {
     for store in TestStore::each("tail shows what is new").await {
         // Not a power of two, for the search of the newest id.
         store.accept(1..=5).await;
-        let json = store.klikit(["inbox", "tail", "--json"]).start();
-        let text = store.klikit(["inbox", "tail", "--order", "6"]).start();
-        // Each step is longer than the second between two looks.
-        let step = || sleep(Duration::from_millis(2500));
-        step().await;
+        let mut json = store.klikit(["inbox", "tail", "--json"]).start();
+        let mut text = store.klikit(["inbox", "tail", "--order", "6"]).start();
+        json.wait_for_note("watching");
+        text.wait_for_note("watching");
         store.accept([6]).await;
-        step().await;
+        json.wait_for_output(r#""state":"ready""#, 1);
+        text.wait_for_output(" ready ", 1);
         store.dead_letter("out of paper").await;
-        step().await;
+        json.wait_for_output(r#""state":"dead""#, 6);
+        text.wait_for_output(" dead ", 1);
         store.text(["inbox", "erase", "6", "--yes"]);
-        step().await;
+        json.wait_for_output(r#""change":"gone""#, 1);
+        text.wait_for_output(" gone ", 1);
         json.interrupt();
         text.interrupt();
 

@@ -3,8 +3,9 @@
 use std::{
     fmt,
     io::{self, Read, Write},
+    mem,
     process::{Child, Command, Stdio},
-    sync::mpsc::{self, Receiver},
+    sync::mpsc::{self, Receiver, RecvTimeoutError},
     thread,
     time::{Duration, Instant},
 };
@@ -31,8 +32,15 @@ pub(crate) struct Ended {
 /// A run of the command.
 pub(crate) struct Running {
     child: Child,
-    stdout: Receiver<Vec<u8>>,
-    stderr: Receiver<Vec<u8>>,
+    stdout: Pipe,
+    stderr: Pipe,
+}
+
+/// The output of a process.
+struct Pipe {
+    chunks: Receiver<Vec<u8>>,
+    /// The chunks that were received.
+    bytes: Vec<u8>,
 }
 
 /// Prepares a run with [`SECRET`] in the environment and an empty standard input.
@@ -68,8 +76,8 @@ impl Klikit {
         let mut stdin = child.stdin.take().expect("a pipe");
         // The process need not read its input.
         thread::spawn(move || stdin.write_all(&self.stdin));
-        let stdout = collect(child.stdout.take().expect("a pipe"));
-        let stderr = collect(child.stderr.take().expect("a pipe"));
+        let stdout = Pipe::from(child.stdout.take().expect("a pipe"));
+        let stderr = Pipe::from(child.stderr.take().expect("a pipe"));
         Running { child, stdout, stderr }
     }
 
@@ -86,19 +94,45 @@ impl Klikit {
         let mut child = command.spawn().expect("the command starts");
         let mut stdin = child.stdin.take().expect("a pipe");
         thread::spawn(move || stdin.write_all(&self.stdin));
-        let stderr = collect(child.stderr.take().expect("a pipe"));
-        Running { child, stdout: collect(io::empty()), stderr }.wait()
+        let stderr = Pipe::from(child.stderr.take().expect("a pipe"));
+        Running { child, stdout: Pipe::from(io::empty()), stderr }.wait()
     }
 }
 
-fn collect(mut source: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
-    let (send, collected) = mpsc::channel();
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        source.read_to_end(&mut bytes).expect("the output is readable");
-        let _ = send.send(bytes);
-    });
-    collected
+impl Pipe {
+    fn from(mut source: impl Read + Send + 'static) -> Self {
+        let (send, chunks) = mpsc::channel();
+        thread::spawn(move || {
+            let mut chunk = [0; 4096];
+            while let len @ 1.. = source.read(&mut chunk).expect("the output is readable") {
+                let _ = send.send(chunk[..len].to_vec());
+            }
+        });
+        Self { chunks, bytes: Vec::new() }
+    }
+
+    /// Waits for a chunk. Returns whether there was one before the end.
+    #[track_caller]
+    fn read(&mut self) -> bool {
+        match self.chunks.recv_timeout(LIMIT) {
+            Ok(chunk) => self.bytes.extend_from_slice(&chunk),
+            Err(RecvTimeoutError::Disconnected) => return false,
+            Err(RecvTimeoutError::Timeout) => panic!("no output within {LIMIT:?}, after {}", self.text()),
+        }
+        true
+    }
+
+    /// Waits until the output so far satisfies the condition.
+    #[track_caller]
+    fn wait_for(&mut self, holds: impl Fn(&str) -> bool) {
+        while !holds(&self.text()) {
+            assert!(self.read(), "the process has ended after {}", self.text());
+        }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
 }
 
 impl Running {
@@ -107,6 +141,18 @@ impl Running {
         let pid = self.child.id().to_string();
         let status = Command::new("kill").args(["-INT", &pid]).status().expect("kill runs");
         assert!(status.success(), "the process has ended before ctrl-c");
+    }
+
+    /// Waits until standard output contains a text so many times.
+    #[track_caller]
+    pub(crate) fn wait_for_output(&mut self, text: &str, times: usize) {
+        self.stdout.wait_for(|output| output.matches(text).count() >= times);
+    }
+
+    /// Waits until standard error contains a text.
+    #[track_caller]
+    pub(crate) fn wait_for_note(&mut self, text: &str) {
+        self.stderr.wait_for(|notes| notes.contains(text));
     }
 
     /// Waits for the end of the process.
@@ -119,11 +165,11 @@ impl Running {
                 None => thread::sleep(Duration::from_millis(5)),
             }
         };
-        let text = |pipe: &Receiver<Vec<u8>>| {
-            let bytes = pipe.recv_timeout(LIMIT).expect("the output ends with the process");
-            String::from_utf8(bytes).expect("the output is UTF-8")
+        let text = |pipe: &mut Pipe| {
+            while pipe.read() {}
+            String::from_utf8(mem::take(&mut pipe.bytes)).expect("the output is UTF-8")
         };
-        Ended { code: status.code(), stdout: text(&self.stdout), stderr: text(&self.stderr) }
+        Ended { code: status.code(), stdout: text(&mut self.stdout), stderr: text(&mut self.stderr) }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     error::CliError,
     interrupt::Interrupt,
     outcome::Outcome,
-    output::Output,
+    output::{self, Output},
     store::{Store, StoreArguments, values},
 };
 
@@ -60,6 +60,7 @@ impl Tail {
         let store = arguments.open().await?;
         let interrupt = Interrupt::listen();
         let mut watch = Watch::start(&store, self.origin.filter()).await?;
+        output::note("watching, until ctrl-c");
         let mut ticks = interval(Duration::from_secs(1));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
