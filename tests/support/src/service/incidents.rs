@@ -26,7 +26,10 @@ impl Service {
     /// Dead-letters delivery 1 after two attempts on the worker `kitchen-1`.
     pub async fn fail_twice(&self) {
         self.answers(StatusCode::SERVICE_UNAVAILABLE, "the printer is offline");
-        let worker = self.work_as(|worker| worker.name("kitchen-1").max_attempts(2));
+        // With a short pause, the retry may come before the worker knows that the failure is stored, and then counts no
+        // attempt.
+        let pause = Duration::from_secs(2);
+        let worker = self.work_as(|worker| worker.name("kitchen-1").max_attempts(2).backoff(pause, pause));
         self.accept([1]).await;
         self.until("it is dead", |counts| counts.dead == 1).await;
         worker.stop().await;
