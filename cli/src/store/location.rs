@@ -22,7 +22,8 @@ impl Location {
     /// Returns the location that `--store` names, else the one in the environment, if there is one.
     pub(super) fn find(argument: Option<&PathBuf>) -> Result<Option<Self>, CliError> {
         if let Some(path) = argument {
-            if path.to_str().is_some_and(is_url) {
+            // A path with `://` in it is unlikely.
+            if path.to_str().is_some_and(|path| path.contains("://")) {
                 return Err(CliError::new(format_args!(
                     "--store takes a file, because other users of this machine could see a password in a URL: put the \
                      URL into the environment variable {VARIABLE}"
@@ -30,11 +31,15 @@ impl Location {
             }
             return Ok(Some(Self::File(path.clone())));
         }
-        let value = env::var_os(VARIABLE).filter(|value| !value.is_empty());
-        Ok(value.map(|value| match value.to_str() {
-            Some(url) if is_url(url) => Self::Database(Zeroizing::new(url.to_owned())),
-            _ => Self::File(value.into()),
-        }))
+        let Some(value) = env::var_os(VARIABLE).filter(|value| !value.is_empty()) else { return Ok(None) };
+        match value.to_str().and_then(|value| Some((value, value.split_once("://")?.0))) {
+            Some((url, "postgres" | "postgresql")) => Ok(Some(Self::Database(Zeroizing::new(url.to_owned())))),
+            // The value is not repeated, because it can contain a password.
+            Some(_) => Err(CliError::new(format_args!(
+                "{VARIABLE} is a URL of another kind: set it to a SQLite file or a postgres:// URL"
+            ))),
+            None => Ok(Some(Self::File(value.into()))),
+        }
     }
 
     /// Returns the error of a command that needs a store.
@@ -43,11 +48,6 @@ impl Location {
             "no store was given: name a SQLite file with --store, or set {VARIABLE} to a file or a postgres:// URL"
         ))
     }
-}
-
-/// Returns whether a text is a URL. A path with `://` in it is unlikely, and might be a URL of another database.
-fn is_url(text: &str) -> bool {
-    text.contains("://")
 }
 
 impl fmt::Display for Location {

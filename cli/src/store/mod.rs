@@ -79,10 +79,12 @@ impl StoreArguments {
         let pending = self.pending_migrations(&location).await?;
         if !pending.is_empty() {
             let steps: Vec<_> = pending.iter().map(PendingMigration::name).collect();
-            return Err(CliError::new(format_args!(
-                "{location} lacks the migrations {}: stop the processes of older releases, and run `klikit migrate`",
-                steps.join(", ")
-            )));
+            let remedy = if pending.iter().any(|step| step.version == 1) {
+                "name another store or --table-prefix, or create the tables with `klikit migrate`"
+            } else {
+                "stop the processes of older releases, and run `klikit migrate`"
+            };
+            return Err(CliError::new(format_args!("{location} lacks the migrations {}: {remedy}", steps.join(", "))));
         }
         let store = self.open_and_migrate(&location).await?;
         output::note(format_args!("store: {}", store.name));
@@ -169,9 +171,14 @@ impl Store {
         CliError::caused(format_args!("{} cannot be used", self.name), error, "remove the cause and try again")
     }
 
-    /// Calls a function for each delivery that the filter selects, smallest id first.
-    pub(crate) async fn each(&self, filter: &Filter, mut run: impl FnMut(Entry)) -> Result<(), CliError> {
-        let mut after: Option<DeliveryId> = None;
+    /// Calls a function for each delivery that the filter selects and whose id is larger than `after`, smallest id
+    /// first.
+    pub(crate) async fn each(
+        &self,
+        filter: &Filter,
+        mut after: Option<DeliveryId>,
+        mut run: impl FnMut(Entry),
+    ) -> Result<(), CliError> {
         loop {
             let page = self.inbox.find(filter, after, PAGE).await.map_err(|error| self.failed(&error))?;
             page.entries.into_iter().for_each(&mut run);

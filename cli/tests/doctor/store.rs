@@ -32,7 +32,8 @@ fn wrong_places_are_errors() {
     let missing = folder.path().join("missing.db");
     for (location, options, part) in [
         (missing.to_str().unwrap(), &[][..], "missing.db does not exist: name the service's file with --store"),
-        ("mysql://127.0.0.1:1/orders", &[], "the URL of the Postgres database is invalid"),
+        ("mysql://127.0.0.1:1/orders", &[], "KLIKIT_STORE is a URL of another kind: set it to a SQLite file"),
+        ("postgres://127.0.0.1:99999/orders", &[], "the URL of the Postgres database is invalid"),
         ("", &["--store", "postgres://127.0.0.1:1/orders"], "--store takes a file"),
         ("postgres://127.0.0.1:1/orders", &["--table-prefix", "1"], "is not a valid table prefix"),
         ("", &["--max-stored", "many"], "invalid value 'many' for '--max-stored <DELIVERIES>'"),

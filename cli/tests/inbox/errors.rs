@@ -52,7 +52,7 @@ async fn file_without_tables_stays_as_it_is() {
     fs::write(&path, "").unwrap();
     assert_error(
         &stats(path.to_str().unwrap()),
-        &["lacks the migrations ledger 1, inbox 1, inbox 2", "klikit migrate"],
+        &["lacks the migrations ledger 1, inbox 1, inbox 2", "--table-prefix", "klikit migrate"],
     );
     assert_eq!(fs::metadata(&path).unwrap().len(), 0);
 }
@@ -63,7 +63,10 @@ fn older_schema_is_not_migrated() {
     let path = folder.path().join("klikit.db");
     let original = Path::new(env!("CARGO_MANIFEST_DIR")).join("../stores/sqlite/tests/schema/v1.db");
     fs::copy(original, &path).unwrap();
-    assert_error(&stats(path.to_str().unwrap()), &["lacks the migrations inbox 2", "`klikit migrate`"]);
+    assert_error(
+        &stats(path.to_str().unwrap()),
+        &["lacks the migrations inbox 2", "stop the processes of older releases", "`klikit migrate`"],
+    );
     let pending = SqliteStore::builder().pending_migrations(&path).unwrap();
     assert_eq!(pending.len(), 1);
 }
@@ -133,6 +136,14 @@ fn unreachable_server_is_named_without_password() {
     let ended = stats("postgres://klikit:hunter2@127.0.0.1:1/orders");
     assert_error(&ended, &["could not connect to Postgres at 127.0.0.1:1/orders", "check the URL"]);
     assert!(!ended.stderr.contains("hunter2"), "{ended}");
+}
+
+#[test]
+fn url_of_another_database_is_rejected() {
+    for url in ["mysql://klikit:hunter2@127.0.0.1/orders", "://hunter2", "Postgres:hunter2://x"] {
+        let line = "KLIKIT_STORE is a URL of another kind: set it to a SQLite file or a postgres:// URL";
+        stats(url).assert_error(line);
+    }
 }
 
 #[test]

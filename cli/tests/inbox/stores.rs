@@ -24,7 +24,7 @@ pub(crate) struct TestStore {
 impl TestStore {
     /// Returns an empty store in a file.
     pub(crate) fn sqlite() -> Self {
-        let service = Service::new();
+        let service = Service::in_file();
         let location = service.folder.path().join("klikit.db").to_str().unwrap().to_owned();
         Self { service, name: location.clone(), location, _server: None }
     }

@@ -42,7 +42,7 @@ fn keep_request(service: &Service, secret: &str) {
 
 /// Returns a service with a store in `timed.db`, for which it is always this time.
 fn at(time: SystemTime) -> Service {
-    let mut service = Service::new();
+    let mut service = Service::in_file();
     let path = service.folder.path().join("timed.db");
     let store = SqliteStore::builder().create().clock(move || time).open(path).unwrap();
     service.inbox = Inbox::new(store).keep_bodies(Duration::from_secs(35 * 24 * 60 * 60));
@@ -51,7 +51,7 @@ fn at(time: SystemTime) -> Service {
 
 #[tokio::test]
 async fn dead_letters() {
-    let service = Service::new();
+    let service = Service::in_file();
     let worker = service.dead_letter_four().await;
     let stats = shell(&service).look("klikit inbox stats --reasons");
     assert!(rows(&stats).contains(&vec!["3", "the", "printer", "is", "out", "of", "paper"]), "{stats}");
@@ -65,7 +65,7 @@ async fn dead_letters() {
 
 #[tokio::test]
 async fn klikit_says_failed() {
-    let service = Service::new();
+    let service = Service::in_file();
     service.fail_twice().await;
     let listed = shell(&service).look("klikit inbox list --event-id evt-1");
     assert_eq!(first_column(&listed), ["1"]);
@@ -81,7 +81,7 @@ async fn klikit_says_failed() {
 
 #[tokio::test]
 async fn secret_rotated() {
-    let service = Service::new();
+    let service = Service::in_file();
     for (file, secret) in [("new-secret.txt", NEW_SECRET), ("old-secret.txt", OLD_SECRET)] {
         fs::write(service.folder.path().join(file), secret).unwrap();
     }
@@ -155,7 +155,7 @@ async fn database_moved() {
 
 #[tokio::test]
 async fn poison_order() {
-    let service = Service::new();
+    let service = Service::in_file();
     service.crash_three_workers().await;
     let listed = shell(&service).look("klikit inbox list --state ready,leased --attempts 2..");
     assert_eq!(first_column(&listed), ["1"]);
@@ -171,7 +171,7 @@ async fn poison_order() {
 
 #[tokio::test]
 async fn wrong_clock() {
-    let service = Service::new();
+    let service = Service::in_file();
     let worker = service.expire_first().await;
     let command = "klikit inbox retry --reason 'expired before it was handled'";
     assert_eq!(shell(&service).act(command), "Retried 1 delivery.\n");
@@ -181,7 +181,7 @@ async fn wrong_clock() {
 
 #[tokio::test]
 async fn replay_attack() {
-    let service = Service::new();
+    let service = Service::in_file();
     service.accept_copies().await;
     let listed = shell(&service).look("klikit inbox list --same-body-as 1");
     assert_eq!(first_column(&listed), ["1", "2", "3", "4"]);
@@ -197,7 +197,7 @@ async fn replay_attack() {
 
 #[tokio::test]
 async fn branch_without_orders() {
-    let service = Service::new();
+    let service = Service::in_file();
     service.inbox.operator("budi").pause(&Pause::everything().tenant("default")).await.unwrap();
     let worker = service.work();
     service.accept(7..=8).await;
@@ -212,7 +212,7 @@ async fn branch_without_orders() {
 
 #[tokio::test]
 async fn rolled_back() {
-    let service = Service::new();
+    let service = Service::in_file();
     let worker = service.release_bug().await;
     shell(&service).act("klikit inbox pause --all");
     service.accept([2]).await;

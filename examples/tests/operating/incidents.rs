@@ -13,7 +13,7 @@ const FORBIDDEN: StatusCode = StatusCode::FORBIDDEN;
 
 #[tokio::test]
 async fn dead_letters() {
-    let service = Service::new();
+    let service = Service::in_file();
     let worker = service.dead_letter_four().await;
     let reasons = guide::reasons_of_dead_letters(&service.inbox).await.unwrap();
     let expected = [("table 7 is closed".to_owned(), 1), ("the printer is out of paper".to_owned(), 3)];
@@ -27,7 +27,7 @@ async fn dead_letters() {
 
 #[tokio::test]
 async fn klikit_says_failed() {
-    let service = Service::new();
+    let service = Service::in_file();
     assert_eq!(service.send(&signed(NEW_SECRET, 1, 1)).await, FORBIDDEN);
     service.fail_twice().await;
     let lines = guide::trace_event(&service.inbox, &service.rejections, "evt-1").await.unwrap();
@@ -46,7 +46,7 @@ async fn klikit_says_failed() {
 
 #[tokio::test]
 async fn secret_rotated() {
-    let service = Service::new();
+    let service = Service::in_file();
     service.accept([1]).await;
     assert_eq!(service.send(&signed(NEW_SECRET, 2, 1)).await, FORBIDDEN);
     assert_eq!(guide::unexplained_mismatches(&service.rejections), 1);
@@ -60,7 +60,7 @@ async fn secret_rotated() {
 
 #[tokio::test]
 async fn disk_full() {
-    let service = Service::new();
+    let service = Service::in_file();
     let worker = service.work();
     service.accept(1..=3).await;
     service.until("all are handled", |counts| counts.done == 3).await;
@@ -77,7 +77,7 @@ async fn disk_full() {
 
 #[tokio::test]
 async fn database_moved() {
-    let service = Service::new();
+    let service = Service::in_file();
     let before = SystemTime::now() - Duration::from_secs(60);
     let worker = service.work();
     service.accept([1]).await;
@@ -100,7 +100,7 @@ async fn database_moved() {
 
 #[tokio::test]
 async fn poison_order() {
-    let service = Service::new();
+    let service = Service::in_file();
     service.crash_three_workers().await;
     let suspects = guide::suspects(&service.inbox).await.unwrap();
     assert_eq!(suspects.len(), 1);
@@ -114,7 +114,7 @@ async fn poison_order() {
 
 #[tokio::test]
 async fn wrong_clock() {
-    let service = Service::new();
+    let service = Service::in_file();
     assert_eq!(guide::rejected_for_their_time(&service.rejections), 0);
     let worker = service.expire_first().await;
     assert_eq!(guide::retry_expired(&service.inbox).await.unwrap(), 1);
@@ -124,7 +124,7 @@ async fn wrong_clock() {
 
 #[tokio::test]
 async fn replay_attack() {
-    let service = Service::new();
+    let service = Service::in_file();
     let genuine = service.accept_copies().await;
     let copies = guide::copies_of(&service.inbox, BodyDigest::of(genuine.body())).await.unwrap();
     assert_eq!(copies.len(), 3);
@@ -137,7 +137,7 @@ async fn replay_attack() {
 
 #[tokio::test]
 async fn branch_without_orders() {
-    let service = Service::new();
+    let service = Service::in_file();
     let pause = Pause::everything().tenant("default");
     service.inbox.operator("budi").pause(&pause).await.unwrap();
     let worker = service.work();
@@ -154,7 +154,7 @@ async fn branch_without_orders() {
 
 #[tokio::test]
 async fn rolled_back() {
-    let service = Service::new();
+    let service = Service::in_file();
     let started = SystemTime::now() - Duration::from_secs(1);
     let worker = service.release_bug().await;
     assert_eq!(guide::hold(&service.inbox).await.unwrap(), 0);
@@ -181,7 +181,7 @@ async fn stale_timestamps_are_counted() {
     use http_body_util::Full;
     use tower::{Layer, ServiceExt};
 
-    let service = Service::new();
+    let service = Service::in_file();
     let signed_at = SystemTime::now() - Duration::from_secs(600);
     let delivery = SignedDelivery::timestamped(NEW_SECRET, signed_at, "evt-1", CREATED, "{}");
     let verify = tower_klikit::KlikitVerifyLayer::new(NEW_SECRET).accept_timestamped(Duration::from_secs(300));

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use clap::Args;
-use serde::Serialize;
 use tokio::time::sleep;
 use tower_klikit::{
     dedupe::StoreError,
     inbox::{DeliveryId, DeliveryState, Filter, Operator},
 };
 
-use super::selection::SelectionArguments;
+use super::{report::Report, selection::SelectionArguments};
 use crate::{
     audit,
     consent::ActingArguments,
@@ -50,19 +49,6 @@ pub(super) enum Action {
     Purge,
 }
 
-/// The output with `--json`.
-#[derive(Serialize)]
-struct Report<'a> {
-    store: &'a str,
-    action: &'static str,
-    operator: &'a str,
-    /// The number of deliveries that the action applies to.
-    selected: u64,
-    /// The number of deliveries that were changed. Absent if ctrl-c ended the action: the log line has the number.
-    changed: Option<u64>,
-    dry_run: bool,
-}
-
 impl Action {
     /// Returns the name in the output.
     fn name(&self) -> &'static str {
@@ -98,6 +84,19 @@ impl Action {
             Self::DeadLetter { .. } => &[Ready, Leased],
             Self::Forget | Self::Erase => &values::STATES,
             Self::Purge => &[Dead, Done],
+        }
+    }
+
+    /// Returns the line of a report for a person.
+    fn line(&self, report: &Report<'_>) -> String {
+        let (verb, participle) = self.words();
+        let selected = values::deliveries(report.selected);
+        match report.changed {
+            _ if report.dry_run => format!("{verb} would apply to {selected}."),
+            None => format!("Interrupted by ctrl-c. The log line tells how many of {selected} changed."),
+            Some(0) if report.selected == 0 => format!("{verb} applies to no delivery."),
+            Some(0) => "Nothing was changed.".into(),
+            Some(changed) => format!("{participle} {}.", values::deliveries(changed)),
         }
     }
 
@@ -189,7 +188,7 @@ impl ActionArguments {
                 () = interrupt.requested() => None,
             };
         }
-        report.print(action, output)?;
+        report.print(action.line(&report), output)?;
         Ok(if report.changed.is_some() { Outcome::Fine } else { Outcome::Interrupted })
     }
 
@@ -232,24 +231,5 @@ impl ActionArguments {
         // A filter without states selects no pending delivery.
         let is_pending = self.all && matches!(action, Action::DeadLetter { .. });
         Ok(vec![if is_pending { filter.states(action.suitable().iter().copied()) } else { filter }])
-    }
-}
-
-impl Report<'_> {
-    fn print(&self, action: &Action, output: &mut Output) -> Result<(), CliError> {
-        if output.is_json() {
-            return output.json(self);
-        }
-        let (verb, participle) = action.words();
-        let selected = values::deliveries(self.selected);
-        match self.changed {
-            _ if self.dry_run => output.line(format_args!("{verb} would apply to {selected}.")),
-            None => {
-                output.line(format_args!("Interrupted by ctrl-c. The log line tells how many of {selected} changed."))
-            }
-            Some(0) if self.selected == 0 => output.line(format_args!("{verb} applies to no delivery.")),
-            Some(0) => output.line("Nothing was changed."),
-            Some(changed) => output.line(format_args!("{participle} {}.", values::deliveries(changed))),
-        }
     }
 }

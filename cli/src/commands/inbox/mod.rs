@@ -6,6 +6,7 @@ mod backup;
 mod list;
 mod pauses;
 mod record;
+mod report;
 mod selection;
 mod show;
 mod stats;
@@ -17,6 +18,11 @@ use crate::{error::CliError, outcome::Outcome, output::Output, store::StoreArgum
 
 /// Look at the deliveries of an inbox, and act on them
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  klikit inbox stats --store klikit.db
+  klikit inbox list --state dead --reason 'out of paper'
+  klikit inbox retry --all --dry-run")]
 pub(crate) struct Inbox {
     #[command(flatten)]
     store: StoreArguments,

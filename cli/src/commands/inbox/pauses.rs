@@ -4,7 +4,7 @@ use clap::Args;
 use serde::Serialize;
 use tower_klikit::inbox::{ActivePause, DeliveryState, Filter, Pause};
 
-use super::record::shown;
+use super::{record::shown, report::Report};
 use crate::{
     audit,
     consent::ActingArguments,
@@ -29,10 +29,6 @@ pub(super) struct PauseDeliveries {
     #[command(flatten)]
     part: PauseArguments,
 
-    /// Pause all deliveries
-    #[arg(long, conflicts_with_all = ["tenant", "event_type"])]
-    all: bool,
-
     #[command(flatten)]
     acting: ActingArguments,
 }
@@ -46,10 +42,6 @@ Examples:
 pub(super) struct Resume {
     #[command(flatten)]
     part: PauseArguments,
-
-    /// Lift every pause that is in force
-    #[arg(long, conflicts_with_all = ["tenant", "event_type"])]
-    all: bool,
 
     #[command(flatten)]
     acting: ActingArguments,
@@ -72,6 +64,10 @@ struct PauseArguments {
     /// The deliveries with this event type
     #[arg(long, value_name = "TYPE")]
     event_type: Option<String>,
+
+    /// All deliveries. `resume --all` lifts every pause that is in force
+    #[arg(long, conflicts_with_all = ["tenant", "event_type"])]
+    all: bool,
 }
 
 /// A pause with `--json`.
@@ -92,35 +88,10 @@ struct List {
     pauses: Vec<PauseRecord>,
 }
 
-/// The output of `pause` and `resume` with `--json`.
-#[derive(Serialize)]
-struct Report<'a> {
-    store: &'a str,
-    action: &'static str,
-    operator: &'a str,
-    /// The number of ready deliveries that the pause holds back, or of pauses to lift.
-    selected: u64,
-    /// The number of leased deliveries that were released, or of lifted pauses.
-    changed: u64,
-    dry_run: bool,
-}
-
-impl Report<'_> {
-    /// Prints the report, or this line for people.
-    fn print(&self, line: String, output: &mut Output) -> Result<Outcome, CliError> {
-        if output.is_json() {
-            output.json(self)?;
-        } else {
-            output.line(line)?;
-        }
-        Ok(Outcome::Fine)
-    }
-}
-
 impl PauseArguments {
     /// Returns the pause that the options name.
-    fn pause(&self, all: bool, action: &str) -> Result<Pause, CliError> {
-        let Self { tenant, event_type } = self;
+    fn pause(&self, action: &str) -> Result<Pause, CliError> {
+        let Self { tenant, event_type, all } = self;
         if !all && tenant.is_none() && event_type.is_none() {
             return Err(CliError::new(format_args!("{action} needs --tenant, --event-type or --all: see --help")));
         }
@@ -130,7 +101,7 @@ impl PauseArguments {
 
 impl PauseDeliveries {
     pub(super) async fn run(&self, arguments: &StoreArguments, output: &mut Output) -> Result<Outcome, CliError> {
-        let pause = self.part.pause(self.all, "pause")?;
+        let pause = self.part.pause("pause")?;
         let operator = self.acting.operator()?;
         let store = arguments.open().await?;
         audit::log_to_stderr();
@@ -138,35 +109,36 @@ impl PauseDeliveries {
         let Pause { tenant, event_type } = pause.clone();
         let ready = Filter { tenant, event_type, ..Filter::new().states([DeliveryState::Ready]) };
         let mut selected = 0;
-        store.each(&ready, |_| selected += 1).await?;
+        store.each(&ready, None, |_| selected += 1).await?;
         let ready = values::deliveries(selected);
         let question = format!("Pause {pause} in {}, with {ready} ready?", store.name);
         let dry_run = self.acting.dry_run;
         let mut report =
-            Report { store: &store.name, action: "pause", operator: &operator, selected, changed: 0, dry_run };
+            Report { store: &store.name, action: "pause", operator: &operator, selected, changed: Some(0), dry_run };
         let line = if dry_run {
             format!("Pause would hold back {ready}.")
         } else if self.acting.ask(&question, &Interrupt::listen()).await? {
             let paused = store.inbox.operator(&*operator).pause(&pause).await;
-            report.changed = paused.map_err(|error| store.failed(&error))?;
+            report.changed = Some(paused.map_err(|error| store.failed(&error))?);
             format!("Paused {pause}. Ready: {ready}.")
         } else {
             "Nothing was changed.".into()
         };
-        report.print(line, output)
+        report.print(line, output)?;
+        Ok(Outcome::Fine)
     }
 }
 
 impl Resume {
     pub(super) async fn run(&self, arguments: &StoreArguments, output: &mut Output) -> Result<Outcome, CliError> {
-        let pause = self.part.pause(self.all, "resume")?;
+        let pause = self.part.pause("resume")?;
         let operator = self.acting.operator()?;
         let store = arguments.open().await?;
         audit::log_to_stderr();
 
         let in_force = in_force(&store).await?.into_iter().map(|active| active.pause);
-        let pauses: Vec<_> = in_force.filter(|active| self.all || *active == pause).collect();
-        if pauses.is_empty() && !self.all {
+        let pauses: Vec<_> = in_force.filter(|active| self.part.all || *active == pause).collect();
+        if pauses.is_empty() && !self.part.all {
             return Err(CliError::new(format_args!(
                 "{} has no pause of {pause}: see `klikit inbox pauses`",
                 store.name
@@ -176,21 +148,24 @@ impl Resume {
         let names = names.join(" and ");
         let (selected, dry_run) = (pauses.len() as u64, self.acting.dry_run);
         let mut report =
-            Report { store: &store.name, action: "resume", operator: &operator, selected, changed: 0, dry_run };
+            Report { store: &store.name, action: "resume", operator: &operator, selected, changed: Some(0), dry_run };
         let line = if pauses.is_empty() {
             "No pause is in force.".into()
         } else if dry_run {
             format!("Resume would lift the pause of {names}.")
         } else if self.acting.ask(&format!("Resume {names} in {}?", store.name), &Interrupt::listen()).await? {
+            let mut lifted = 0;
             for pause in &pauses {
                 let resumed = store.inbox.operator(&*operator).resume(pause).await;
-                report.changed += u64::from(resumed.map_err(|error| store.failed(&error))?);
+                lifted += u64::from(resumed.map_err(|error| store.failed(&error))?);
             }
+            report.changed = Some(lifted);
             format!("Resumed {names}.")
         } else {
             "Nothing was changed.".into()
         };
-        report.print(line, output)
+        report.print(line, output)?;
+        Ok(Outcome::Fine)
     }
 }
 

@@ -59,7 +59,7 @@ impl Stats {
         let reasons = if self.reasons {
             let mut numbers: BTreeMap<Option<String>, u64> = BTreeMap::new();
             let dead = Filter::new().states([DeliveryState::Dead]);
-            store.each(&dead, |entry| *numbers.entry(entry.reason).or_default() += 1).await?;
+            store.each(&dead, None, |entry| *numbers.entry(entry.reason).or_default() += 1).await?;
             Some(most_frequent_first(numbers))
         } else {
             None

@@ -1,6 +1,9 @@
 //! `klikit inbox tail`: new deliveries and changes of state, as they happen.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 use clap::Args;
 use serde::Serialize;
@@ -93,16 +96,7 @@ impl<'a> Watch<'a> {
     /// Returns what has changed since the last poll, smallest id first.
     async fn poll(&mut self) -> Result<Vec<(&'static str, Entry)>, CliError> {
         let mut found = BTreeMap::new();
-        let mut after = self.after;
-        loop {
-            let page = self.store.inbox.find(&self.filter, after, 500).await;
-            let page = page.map_err(|error| self.store.failed(&error))?;
-            found.extend(page.entries.into_iter().map(|entry| (entry.id, entry)));
-            after = page.next;
-            if after.is_none() {
-                break;
-            }
-        }
+        self.store.each(&self.filter, self.after, |entry| drop(found.insert(entry.id, entry))).await?;
         let mut changes: Vec<_> = self
             .seen
             .values()
@@ -156,7 +150,7 @@ fn line(change: &str, entry: &Entry) -> String {
     let state = if change == "gone" { change } else { entry.state.as_str() };
     let mut line = format!(
         "{} {state} delivery {}: event {}, orders {}, branch {}, attempts {}",
-        values::time(std::time::SystemTime::now()),
+        values::time(SystemTime::now()),
         entry.id,
         shown(entry.event_id()),
         record::orders(entry),

@@ -64,7 +64,8 @@ pub struct RunningWorker {
 }
 
 impl Service {
-    pub fn new() -> Self {
+    /// Creates a service with an inbox in the file `klikit.db`.
+    pub fn in_file() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let inbox = open(&folder, "klikit.db");
         Self { folder, ..Self::on(inbox) }
