@@ -20,7 +20,7 @@ const STYLES: Styles = Styles::styled()
 #[command(name = "klikit", version, styles = STYLES, max_term_width = 100, after_help = EXIT_CODES)]
 pub(crate) struct Arguments {
     /// Print JSON, with field names that do not change
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 900)]
     json: bool,
 
     #[command(subcommand)]

@@ -9,7 +9,7 @@ use tower_klikit::testing::FakeKlikit;
 
 use crate::error::one_line;
 
-/// The most bytes of a response that are kept. The rest is read and discarded.
+/// The number of bytes of a response that are kept. The rest is read and discarded.
 const KEPT: usize = 64 * 1024;
 
 /// A response that was complete within klikit's timeout.
@@ -60,8 +60,8 @@ pub(crate) fn is_success(exchange: &Exchange) -> bool {
     exchange.as_ref().is_ok_and(|answer| answer.status.is_success())
 }
 
-/// Writes the status and the start of the body in one line. The precision is the most characters of the body, and 60
-/// without one.
+/// Writes the status and the start of the body in one line. The precision is the maximum number of characters
+/// of the body, and 60 by default.
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.status.as_u16())?;

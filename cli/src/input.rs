@@ -7,9 +7,9 @@ use std::{
     path::Path,
 };
 
-use crate::error::CliError;
+use crate::{error::CliError, output};
 
-/// The most bytes that a command reads from a file, so that `/dev/zero` ends. klikit's largest known batch has 163 kB.
+/// The maximum length of a file in bytes, so that a read of `/dev/zero` ends. klikit's largest known batch has 163 kB.
 const MAX_LEN: u64 = 64 << 20;
 
 const STDIN: &str = "standard input";
@@ -36,7 +36,7 @@ pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, CliError> {
 fn read_stdin() -> Result<Vec<u8>, CliError> {
     let stdin = io::stdin();
     if stdin.is_terminal() {
-        eprintln!("reading standard input until ctrl-d");
+        output::note("reading standard input until ctrl-d");
     }
     let unreadable =
         |error: io::Error| CliError::caused(format_args!("cannot read {STDIN}"), &error, "name a file, or pipe one in");

@@ -3,9 +3,11 @@
 use std::{
     fmt,
     io::{self, BufWriter, Write},
+    time::Duration,
 };
 
 use comfy_table::{ContentArrangement, Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use terminal_size::{Width, terminal_size_of};
 
@@ -73,6 +75,14 @@ impl Output {
 /// Prints a line to standard error. Ignores a failure, because there is no other place to report it.
 pub(crate) fn note(text: impl fmt::Display) {
     let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Creates a progress bar on standard error, which is hidden unless standard error is a terminal.
+pub(crate) fn progress(template: &str, length: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template(template).expect("the template is valid");
+    let progress = ProgressBar::new(length).with_style(style);
+    progress.enable_steady_tick(Duration::from_millis(100));
+    progress
 }
 
 /// Creates an empty table with a header.

@@ -25,7 +25,7 @@ pub(crate) struct SecretArguments {
     /// Read the webhook secret from a file, instead of the environment variable KLIKIT_WEBHOOK_SECRET
     ///
     /// One line ending at the end of the file is ignored. Without a file and the variable, the command asks for the
-    /// secret if it runs on a terminal.
+    /// secret if it runs on a terminal. Only `doctor` does not ask.
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
 }

@@ -45,7 +45,7 @@ fn prints_a_row_for_each_check() {
     assert_eq!((ended.code, &*ended.stderr), (Some(1), ""), "{ended}");
     let lines: Vec<_> = ended.stdout.lines().collect();
     let [header, genuine, over_100_kb, duplicate, rotated_secret, "", summary] = *lines else { panic!("{ended}") };
-    for column in ["CHECK", "RESULT", "SEEN", "WHY IT MATTERS"] {
+    for column in ["check", "result", "seen", "why it matters"] {
         assert!(header.contains(column), "{header}");
     }
     for (line, words) in [

@@ -20,7 +20,6 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
 use tokio::select;
 
 use self::{
@@ -38,7 +37,7 @@ use crate::{
     input,
     interrupt::Interrupt,
     outcome::Outcome,
-    output::Output,
+    output::{self, Output},
     secret::{self, SecretArguments},
     target::{Target, TargetArguments},
 };
@@ -49,7 +48,7 @@ use crate::{
 /// the genuine ones, so do not let it cook them: their fields `is_fake` are true, and their ids are over 2000000000.
 ///
 /// Each check passes, fails, or is not observable, because the answers do not show what the receiver did. The exit code
-/// is 1 if a check fails.
+/// is 1 if a check fails, and 2 if the receiver cannot be judged.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -128,7 +127,7 @@ impl Conform {
     ) -> Result<(), CliError> {
         // Without a receiver, there is nothing to check.
         drop(target.connect().await?);
-        let progress = progress(self.chosen().count());
+        let progress = output::progress("{spinner} {pos}/{len} {msg}", self.chosen().count() as u64);
         let session = Session::begin(sender, samples, options).await;
         match session.first() {
             Err(NoAnswer::Failed(reason)) => return Err(target.unreached(reason)),
@@ -158,12 +157,4 @@ fn create(path: &Path) -> Result<File, CliError> {
     File::create(path).map_err(|error| {
         CliError::caused(format_args!("cannot write {}", path.display()), &error, "name a file that can be written")
     })
-}
-
-/// Shows the check that is running, if standard error is a terminal.
-fn progress(checks: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template("{spinner} {pos}/{len} {msg}").expect("the template is valid");
-    let progress = ProgressBar::new(checks as u64).with_style(style);
-    progress.enable_steady_tick(Duration::from_millis(100));
-    progress
 }

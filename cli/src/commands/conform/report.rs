@@ -49,7 +49,7 @@ impl Report {
         if output.is_json() {
             return output.json(&self.json());
         }
-        let mut table = table(&["CHECK", "RESULT", "SEEN", "WHY IT MATTERS"]);
+        let mut table = table(&["check", "result", "seen", "why it matters"]);
         for Row { check, finding } in &self.rows {
             table.add_row([check.name(), finding.outcome.name(), &finding.seen, check.why()]);
         }

@@ -1,9 +1,6 @@
 //! Sends deliveries, each over a connection of its own.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU16, Ordering},
-};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -22,8 +19,8 @@ use crate::{
 pub(super) struct Sender {
     client: Client,
     url: Url,
-    /// The status of the first redirect, or 0.
-    redirect: Arc<AtomicU16>,
+    /// The status of the first redirect.
+    redirect: Arc<OnceLock<StatusCode>>,
 }
 
 impl Sender {
@@ -53,9 +50,9 @@ impl Sender {
         &self.url
     }
 
-    /// Returns the status of a redirect, if there was one.
+    /// Returns the status of the first redirect, if there was one.
     pub(super) fn redirect(&self) -> Option<StatusCode> {
-        StatusCode::from_u16(self.redirect.load(Ordering::Relaxed)).ok()
+        self.redirect.get().copied()
     }
 
     async fn send_body(&self, delivery: &SignedDelivery, body: impl Into<Body>) -> Exchange {
@@ -63,7 +60,7 @@ impl Sender {
         if let Ok(answer) = &exchange
             && answer.status.is_redirection()
         {
-            self.redirect.store(answer.status.as_u16(), Ordering::Relaxed);
+            self.redirect.get_or_init(|| answer.status);
         }
         exchange
     }

@@ -107,8 +107,9 @@ fn unusable() -> impl Iterator<Item = Row> {
 
 /// Returns the result of a call, or an error if the call takes too long.
 async fn in_time<T>(call: impl Future<Output = Result<T, OpenError>>) -> Result<T, OpenError> {
-    let late = |_| Err(OpenError { kind: OpenErrorKind::Store, message: late(), remedy: None });
-    timeout(DEADLINE, call).await.unwrap_or_else(late)
+    timeout(DEADLINE, call)
+        .await
+        .unwrap_or_else(|_| Err(OpenError { kind: OpenErrorKind::Store, message: late(), remedy: None }))
 }
 
 fn late() -> String {

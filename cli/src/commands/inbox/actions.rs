@@ -7,7 +7,7 @@ use clap::Args;
 use super::action::{Action, ActionArguments};
 use crate::{error::CliError, outcome::Outcome, output::Output, store::StoreArguments};
 
-/// Make dead letters pending again, with all their attempts
+/// Make dead letters pending again, and count their attempts from zero
 ///
 /// A delivery returns to its old place among the deliveries that share its ordering keys.
 #[derive(Debug, Args)]

@@ -39,8 +39,7 @@ const CONCURRENCY_WITH_RATE: NonZeroU32 = NonZeroU32::new(64).unwrap();
 ///
 /// Each delivery has another `orders.0.id` and another event id. As with klikit, an attempt succeeds if a complete 2xx
 /// response arrives within 10 seconds, and a failed delivery is retried after 30 seconds, 2 and 10 minutes, 1, 6 and 24
-/// hours. Before the first delivery, the
-/// command opens one connection without a request, to find a wrong URL.
+/// hours. Before the first delivery, the command opens one connection without a request, to find a wrong URL.
 ///
 /// The exit code is 1 if a delivery failed in the end, or if the receiver did not reject an altered one.
 #[derive(Debug, Args)]
@@ -87,7 +86,7 @@ pub(crate) struct Send {
     #[arg(long, value_name = "N", value_parser = values::rate)]
     rate: Option<f64>,
 
-    /// The most attempts at a time [default: 1, or 64 with --rate]
+    /// The maximum number of attempts at a time [default: 1, or 64 with --rate]
     #[arg(long, value_name = "N")]
     concurrency: Option<NonZeroU32>,
 
@@ -105,7 +104,7 @@ pub(crate) struct Send {
     #[arg(long, value_name = "N", default_value = "3600", value_parser = values::factor)]
     speed: f64,
 
-    /// The most retries of a delivery
+    /// The maximum number of retries of a delivery
     #[arg(long, value_name = "N", default_value = "6", value_parser = clap::value_parser!(u8).range(0..=6))]
     retries: u8,
 

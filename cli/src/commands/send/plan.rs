@@ -39,7 +39,7 @@ pub(crate) struct Planned {
 impl Identity {
     pub(crate) fn new(first_order: Option<u64>) -> Self {
         let random = RandomState::new().hash_one(());
-        // Receivers may store the id in 32 bits with a sign, and a run needs room for its own ids.
+        // Receivers may store the id in 32 bits with a sign. The run's last id must fit too.
         let first_order = first_order.unwrap_or(1_000_000 + random % 1_000_000_000);
         Self { first_order, run: format!("{random:016x}") }
     }

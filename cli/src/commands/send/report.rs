@@ -11,6 +11,7 @@ use super::tally::Tally;
 use crate::{
     error::CliError,
     output::{Output, table},
+    store::values,
 };
 
 /// The results of a run, as `--json` prints them.
@@ -89,18 +90,21 @@ impl Report {
         let Self { url, deliveries, attempts, seconds, .. } = self;
         let rate = *attempts as f64 / seconds;
         output.line(format_args!(
-            "{deliveries} deliveries to {url}: {attempts} attempts in {seconds:.2} s, {rate:.1} a second"
+            "{} to {url}: {attempts} attempts in {seconds:.2} s, {rate:.1} a second",
+            values::deliveries(*deliveries)
         ))?;
         if self.interrupted {
             output.line("Interrupted by ctrl-c.")?;
         }
         output.line("")?;
         output.table(&self.deliveries_table())?;
-        output.line("")?;
-        output.table(&self.attempts_table())?;
+        if *attempts > 0 {
+            output.line("")?;
+            output.table(&self.attempts_table())?;
+        }
         if let Some(latency) = &self.latency_ms {
             output.line("")?;
-            let mut table = table(&["LATENCY", "P50", "P90", "P99", "P99.9", "MAX"]);
+            let mut table = table(&["latency", "p50", "p90", "p99", "p99.9", "max"]);
             let Latencies { p50, p90, p99, p99_9, max } = latency;
             let values = [p50, p90, p99, p99_9, max].map(|value| format!("{value:.1}"));
             table.add_row([String::from("ms")].into_iter().chain(values));
@@ -113,7 +117,7 @@ impl Report {
     }
 
     fn deliveries_table(&self) -> Table {
-        let mut table = table(&["DELIVERIES", "NUMBER"]);
+        let mut table = table(&["deliveries", "number"]);
         let rows = [
             ("delivered at the first attempt", self.delivered_at_once),
             ("delivered by a retry", self.delivered_later),
@@ -130,7 +134,7 @@ impl Report {
     }
 
     fn attempts_table(&self) -> Table {
-        let mut table = table(&["RESPONSE", "ATTEMPTS"]);
+        let mut table = table(&["response", "attempts"]);
         for (status, number) in &self.statuses {
             let name = StatusCode::from_u16(*status).map_or_else(|_| status.to_string(), |status| status.to_string());
             table.add_row([name, number.to_string()]);
@@ -148,6 +152,5 @@ impl Report {
 }
 
 fn milliseconds(duration: Duration) -> f64 {
-    // To the microsecond.
     duration.as_secs_f64() * 1_000.0
 }

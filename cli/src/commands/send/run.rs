@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use reqwest::{Client, Url};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -24,21 +24,22 @@ use super::{
 use crate::{
     exchange::{exchange, is_success},
     interrupt::Interrupt,
+    output,
 };
 
-/// The most deliveries that are unfinished at a time, so that those that pause before a retry do not fill the memory.
+/// The maximum number of unfinished deliveries, so that those that pause before a retry do not fill the memory.
 const MAX_UNFINISHED: usize = 10_000;
 
 /// The pace of a run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
-    /// First attempts a second. `None`: as fast as the concurrency allows.
+    /// The number of first attempts a second. `None` if only the concurrency limits them.
     pub(crate) rate: Option<f64>,
-    /// The most attempts at a time.
+    /// The maximum number of attempts at a time.
     pub(crate) concurrency: NonZeroU32,
     /// The divisor of klikit's pauses.
     pub(crate) speed: f64,
-    /// The most retries of a delivery.
+    /// The maximum number of retries of a delivery.
     pub(crate) retries: usize,
 }
 
@@ -62,7 +63,7 @@ pub(crate) async fn run(client: Client, url: Url, plan: &Plan, pace: Pace, inter
         pauses: FakeKlikit::PAUSES.iter().take(pace.retries).map(|pause| pause.div_f64(pace.speed)).collect(),
         attempts: Arc::new(Semaphore::new(concurrency)),
         tally: Mutex::new(Tally::new()),
-        progress: progress_bar(plan.len()),
+        progress: output::progress("{bar:30} {human_pos}/{human_len} deliveries, {eta} left", plan.len()),
     });
     let mut tasks = JoinSet::new();
     let all = async {
@@ -153,12 +154,4 @@ impl Shared {
         // A panic while counting loses at most one attempt.
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Creates a progress bar on standard error, which is hidden unless standard error is a terminal.
-fn progress_bar(len: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:30} {human_pos}/{human_len} deliveries, {eta} left");
-    let progress = ProgressBar::new(len).with_style(style.expect("the template is valid"));
-    progress.enable_steady_tick(Duration::from_millis(100));
-    progress
 }

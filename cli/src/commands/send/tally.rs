@@ -8,7 +8,7 @@ use tower_klikit::testing::FakeKlikit;
 use super::plan::Planned;
 use crate::exchange::{Exchange, NoAnswer, is_success};
 
-/// The most different reasons that are told apart.
+/// The maximum number of different reasons that are counted apart.
 const MAX_REASONS: usize = 20;
 
 /// The results of a run so far.
