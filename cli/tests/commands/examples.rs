@@ -1,35 +1,24 @@
 //! Runs the examples that each command's `--help` ends with.
 
-use std::{env, fs, path::Path, process::Command};
+use std::{fs, path::Path};
 
 use tower_klikit::WebhookSecret;
 
 use crate::{
     receiver::Receiver,
-    support::{SECRET, klikit},
+    support::{SECRET, examples, shell},
 };
 
 /// Runs the examples of a command in a shell, in a folder with the files that they name.
 fn run_examples(command: &str, home: &Path) {
     let receiver = Receiver::verifying();
-    let help = klikit([command, "--help"]).run().success();
-    let (_, examples) = help.split_once("\nExamples:\n").expect("examples at the end");
-    assert!(!examples.is_empty());
-    let programs = Path::new(env!("CARGO_BIN_EXE_klikit")).parent().unwrap();
-    let path = format!("{}:{}", programs.display(), env::var("PATH").unwrap());
-    for example in examples.lines() {
+    let examples = examples([command]);
+    for example in &examples {
         let line = example.replace("http://localhost:8080/webhooks/klikit", &receiver.url);
-        let output = Command::new("timeout")
-            .args(["60", "sh", "-c", &line])
-            .current_dir(home)
-            .envs([("PATH", path.as_str()), ("KLIKIT_WEBHOOK_SECRET", SECRET), ("HOME", home.to_str().unwrap())])
-            .output()
-            .expect("a shell runs");
-        let shown =
-            format!("{line}\n{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success() && output.stderr.is_empty(), "{shown}");
+        let ended = shell(&line, home).env("HOME", home.to_str().unwrap()).run();
+        assert!(ended.code == Some(0) && ended.stderr.is_empty(), "{line}\n{ended}");
     }
-    let expected = if command == "send" { examples.lines().count() } else { 0 };
+    let expected = if command == "send" { examples.len() } else { 0 };
     assert!(receiver.received().len() >= expected);
 }
 

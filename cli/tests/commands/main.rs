@@ -5,7 +5,6 @@ mod basic;
 mod examples;
 mod explain;
 mod on_terminal;
-mod readme;
 mod receiver;
 mod send;
 mod send_errors;

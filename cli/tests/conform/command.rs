@@ -3,8 +3,6 @@
 use std::{
     fs,
     net::TcpListener,
-    path::Path,
-    process::Command,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -28,7 +26,7 @@ use crate::{
         Receiver,
         flawed::{self, Fault},
     },
-    support::{SECRET, klikit},
+    support::{SECRET, examples, klikit, shell},
 };
 
 /// Checks that take a moment.
@@ -212,22 +210,12 @@ fn closed_pipe_is_no_fault() {
 fn examples_of_the_help_run() {
     let receiver = Receiver::serve(flawed::sound);
     let home = TempDir::new().unwrap();
-    let help = klikit(["conform", "--help"]).run().success();
-    let (_, examples) = help.split_once("\nExamples:\n").expect("examples at the end");
-    let programs = Path::new(env!("CARGO_BIN_EXE_klikit")).parent().unwrap();
-    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
-    assert_eq!(examples.lines().count(), 3);
-    for example in examples.lines() {
+    for example in examples(["conform"]) {
         let line = example
             .replace("http://localhost:8080/webhooks/klikit", receiver.url())
             .replace("https://staging.example.com/webhooks/klikit", receiver.url());
-        let output = Command::new("timeout")
-            .args(["60", "sh", "-c", &line])
-            .current_dir(&home)
-            .envs([("PATH", path.as_str()), ("KLIKIT_WEBHOOK_SECRET", SECRET)])
-            .output()
-            .expect("a shell runs");
-        assert!(output.status.success() && output.stderr.is_empty(), "{line}\n{output:?}");
+        let ended = shell(&line, home.path()).run();
+        assert!(ended.code == Some(0) && ended.stderr.is_empty(), "{line}\n{ended}");
     }
     assert!(home.path().join("conform.xml").exists());
 }

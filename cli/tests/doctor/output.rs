@@ -1,13 +1,11 @@
-//! Tests of the output, the help and the README.
-
-use std::{env, path::Path, process::Command};
+//! Tests of the output and the help.
 
 use serde_json::json;
 
 use crate::{
     report::Report,
     stores::TestStore,
-    support::{SECRET, klikit},
+    support::{examples, klikit, shell},
 };
 
 #[test]
@@ -53,19 +51,12 @@ fn closed_pipe_ends_quietly() {
 }
 
 #[test]
-fn examples_run_and_the_readme_shows_them() {
+fn help_has_exit_codes_and_examples_that_run() {
     let store = TestStore::sqlite();
     let help = klikit(["doctor", "--help"]).run().success();
     assert!(help.contains("1 a blocker or a warning"), "{help}");
-    let (_, examples) = help.split_once("\nExamples:\n").expect("examples at the end");
-    assert_eq!(examples.lines().count(), 3);
-    let programs = Path::new(env!("CARGO_BIN_EXE_klikit")).parent().unwrap();
-    let path = format!("{}:{}", programs.display(), env::var("PATH").unwrap());
-    for line in examples.lines().map(str::trim) {
-        assert!(include_str!("../../README.md").contains(&format!("\n{line}\n")), "{line}");
-        let mut shell = Command::new("timeout");
-        shell.args(["60", "sh", "-c", line]).current_dir(store.service.folder.path());
-        let output = shell.env("PATH", &path).env("KLIKIT_WEBHOOK_SECRET", SECRET).output().expect("a shell runs");
-        assert!(output.status.success() && !output.stdout.is_empty(), "{line}: {output:?}");
+    for line in examples(["doctor"]) {
+        let ended = shell(&line, store.service.folder.path()).run();
+        assert!(ended.code == Some(0) && !ended.stdout.is_empty(), "{line}\n{ended}");
     }
 }

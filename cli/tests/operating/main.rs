@@ -2,6 +2,9 @@
 
 mod incidents;
 mod shell;
+#[allow(dead_code, reason = "the tests of other commands use the rest")]
+#[path = "../support/mod.rs"]
+mod support;
 
 /// The guide.
 const GUIDE: &str = include_str!("../../../docs/operating.md");

@@ -1,10 +1,10 @@
 //! A shell in which an operator runs the commands of the guide.
 
-use std::{env, path::Path, process::Command};
+use std::path::Path;
 
 use tower_klikit_test_support::service::OLD_SECRET;
 
-use crate::GUIDE;
+use crate::{GUIDE, support::shell};
 
 /// A shell in a folder with stores and other files.
 pub(crate) struct Shell<'a> {
@@ -31,18 +31,10 @@ impl Shell<'_> {
     /// Runs a command, and returns its output.
     #[track_caller]
     pub(crate) fn run(&self, command: &str, code: i32) -> String {
-        let programs = Path::new(env!("CARGO_BIN_EXE_klikit")).parent().unwrap();
-        let path = format!("{}:{}", programs.display(), env::var("PATH").unwrap());
-        let output = Command::new("timeout")
-            .args(["120", "sh", "-c", command])
-            .current_dir(self.folder)
-            .envs([("PATH", &*path), ("KLIKIT_STORE", self.store), ("KLIKIT_WEBHOOK_SECRET", OLD_SECRET)])
-            .output()
-            .expect("a shell runs");
-        let text = |bytes| String::from_utf8(bytes).expect("the output is UTF-8");
-        let (stdout, stderr) = (text(output.stdout), text(output.stderr));
-        assert_eq!(output.status.code(), Some(code), "{command}\n{stdout}{stderr}");
-        stdout
+        let environment = shell(command, self.folder).env("KLIKIT_STORE", self.store);
+        let ended = environment.env("KLIKIT_WEBHOOK_SECRET", OLD_SECRET).run();
+        assert_eq!(ended.code, Some(code), "{command}\n{ended}");
+        ended.stdout
     }
 }
 

@@ -1,9 +1,10 @@
 //! Runs the command as a process, with a time limit on every wait.
 
 use std::{
-    fmt,
+    env, fmt,
     io::{self, Read, Write},
     mem,
+    path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc::{self, Receiver, RecvTimeoutError},
     thread,
@@ -48,6 +49,28 @@ pub(crate) fn klikit<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Klikit
     let mut command = Command::new(env!("CARGO_BIN_EXE_klikit"));
     command.args(arguments).env("KLIKIT_WEBHOOK_SECRET", SECRET);
     Klikit { command, stdin: Vec::new() }
+}
+
+/// Prepares a run of a line in a shell that finds the command, in a folder, with [`SECRET`] in the environment.
+pub(crate) fn shell(line: &str, folder: &Path) -> Klikit {
+    let programs = Path::new(env!("CARGO_BIN_EXE_klikit")).parent().expect("a folder");
+    let path = format!("{}:{}", programs.display(), env::var("PATH").expect("the path is UTF-8"));
+    let mut command = Command::new("sh");
+    command.args(["-c", line]).current_dir(folder).env("PATH", path).env("KLIKIT_WEBHOOK_SECRET", SECRET);
+    Klikit { command, stdin: Vec::new() }
+}
+
+/// Returns the examples that the help of a command ends with. Asserts that the README shows each.
+#[track_caller]
+pub(crate) fn examples<'a>(command: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let help = klikit(command.into_iter().chain(["--help"])).run().success();
+    let (_, examples) = help.split_once("\nExamples:\n").expect("examples at the end");
+    let examples: Vec<_> = examples.lines().map(|line| line.trim().to_owned()).collect();
+    assert!(!examples.is_empty(), "{help}");
+    for example in &examples {
+        assert!(include_str!("../../README.md").contains(&format!("\n{example}\n")), "not in the README: {example}");
+    }
+    examples
 }
 
 impl Klikit {
