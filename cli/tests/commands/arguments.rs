@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::support::klikit;
 
-const COMMANDS: [&str; 4] = ["completions", "explain", "send", "sign"];
+const COMMANDS: [&str; 8] = ["completions", "conform", "doctor", "explain", "inbox", "migrate", "send", "sign"];
 
 #[test]
 fn help_ends_with_examples() {
