@@ -44,8 +44,8 @@ pub(crate) struct OperatorArguments {
 }
 
 impl ActingArguments {
-    /// Returns the operator's name. For a call before the command opens the store, because it also checks that somebody
-    /// can be asked.
+    /// Checks that somebody can be asked, if the command has to ask, and returns the operator's name. For a call before
+    /// the command opens the store.
     pub(crate) fn operator(&self) -> Result<String, CliError> {
         if !self.dry_run {
             self.consent.check()?;

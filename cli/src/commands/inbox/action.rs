@@ -128,8 +128,8 @@ impl Action {
         }
     }
 
-    /// Returns the pause between two deliveries that are selected by their ids.
-    fn pause(&self) -> Option<Duration> {
+    /// Returns the time between two deliveries that are selected by their ids, if there is a rate.
+    fn interval(&self) -> Option<Duration> {
         match self {
             Self::Retry { rate: Some(rate) } | Self::Replay { rate: Some(rate) } => {
                 Some(Duration::from_secs(1) / *rate)
@@ -175,8 +175,8 @@ impl ActionArguments {
             let applied = async {
                 let mut changed = 0;
                 for (place, filter) in filters.into_iter().enumerate() {
-                    if let Some(pause) = action.pause().filter(|_| place > 0) {
-                        sleep(pause).await;
+                    if let Some(interval) = action.interval().filter(|_| place > 0) {
+                        sleep(interval).await;
                     }
                     changed += action.apply(&operator, filter).await?;
                 }
