@@ -28,7 +28,7 @@ async fn retry_makes_dead_letters_pending() {
         store.accept([3]).await;
         store.dead_letter("no ink").await;
 
-        let dry = store.json(["inbox", "retry", "--reason", "out of paper", "--dry-run", "--operator", "ana"]);
+        let dry = store.json(["inbox", "retry", "--reason", "out of paper", "--dry-run", "--yes", "--operator", "ana"]);
         let expected = json!({
             "store": store.name, "action": "retry", "operator": "ana", "selected": 2, "changed": 0, "dry_run": true,
         });

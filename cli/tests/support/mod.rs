@@ -148,7 +148,9 @@ impl Pipe {
     /// Waits until the output so far satisfies the condition.
     #[track_caller]
     fn wait_for(&mut self, holds: impl Fn(&str) -> bool) {
+        let started = Instant::now();
         while !holds(&self.text()) {
+            assert!(started.elapsed() < LIMIT, "not printed within {LIMIT:?}, but: {}", self.text());
             assert!(self.read(), "the process has ended after {}", self.text());
         }
     }
