@@ -148,7 +148,7 @@ impl KlikitDedupeLayer {
     /// Returns an error if the store fails.
     pub async fn forget(&self, tenant: &str, event_id: &str) -> Result<u64, StoreError> {
         let key = self.config.policy.key_of_event(tenant, event_id);
-        self.config.ledger.forget(&key).await
+        self.config.ledger.forget(&key.into()).await
     }
 
     /// Forgets a delivery that is identified by its body: see [`forget`](Self::forget).
@@ -158,7 +158,7 @@ impl KlikitDedupeLayer {
     /// Returns an error if the store fails.
     pub async fn forget_body(&self, tenant: &str, body: impl AsRef<[u8]>) -> Result<u64, StoreError> {
         let key = self.config.policy.key_of_body(tenant, body.as_ref());
-        self.config.ledger.forget(&key).await
+        self.config.ledger.forget(&key.into()).await
     }
 
     /// Forgets all deliveries of all tenants that arrived within this window, by the store's clock. Returns the number
@@ -168,7 +168,7 @@ impl KlikitDedupeLayer {
     ///
     /// Returns an error if the store fails. Some deliveries may be forgotten by then.
     pub async fn forget_received(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
-        self.config.ledger.forget_claimed(window).await
+        self.config.ledger.forget(&window.into()).await
     }
 
     /// Returns a layer whose inner service receives each verified body as `B`, without a copy.

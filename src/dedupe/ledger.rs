@@ -12,13 +12,15 @@ use std::{
     fmt,
     future::Future,
     hash::{Hash, Hasher},
-    ops::Range,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use sha2::{Digest, Sha256};
 
-use super::error::StoreError;
+use super::{
+    entry::{LedgerEntry, LedgerSelection},
+    error::StoreError,
+};
 use crate::object_safe::object_safe_trait;
 
 /// A store that remembers which deliveries were handled and which are being handled.
@@ -62,13 +64,18 @@ pub trait Ledger: Send + Sync + 'static {
     fn renew(&self, claims: &[Claim], terms: &ClaimTerms)
     -> impl Future<Output = Result<Vec<bool>, StoreError>> + Send;
 
-    /// Removes all entries of this event, in every state: the entry under the event's own key, and the entries of
-    /// conflicts. Returns the number of removed entries.
-    fn forget(&self, event: &EventKey) -> impl Future<Output = Result<u64, StoreError>> + Send;
+    /// Lists up to `limit` entries that the selection contains and whose key is larger than `after`, smallest key first.
+    /// Leaves out entries whose retention or grace is over, and entries that cannot be read. If there are fewer than
+    /// `limit`, no more follow.
+    fn entries(
+        &self,
+        selection: &LedgerSelection,
+        after: Option<EventKey>,
+        limit: u32,
+    ) -> impl Future<Output = Result<Vec<LedgerEntry>, StoreError>> + Send;
 
-    /// Removes all entries that were claimed within this window, in every state and of every tenant. Returns the number
-    /// of removed entries.
-    fn forget_claimed(&self, window: Range<SystemTime>) -> impl Future<Output = Result<u64, StoreError>> + Send;
+    /// Removes all entries that the selection contains, in every state. Returns the number of removed entries.
+    fn forget(&self, selection: &LedgerSelection) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
     /// Deletes up to `limit` entries whose retention or grace is over. Returns the number of deleted entries.
     ///
@@ -158,6 +165,12 @@ impl EventKey {
     /// Returns the bytes.
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0
+    }
+}
+
+impl From<[u8; 16]> for EventKey {
+    fn from(bytes: [u8; 16]) -> Self {
+        Self(bytes)
     }
 }
 
@@ -263,8 +276,7 @@ object_safe_trait! {
         fn complete(&'a self, claim: &'a Claim, retention: Duration) -> bool;
         fn release(&'a self, claim: &'a Claim) -> ();
         fn renew(&'a self, claims: &'a [Claim], terms: &'a ClaimTerms) -> Vec<bool>;
-        fn forget(&'a self, event: &'a EventKey) -> u64;
-        fn forget_claimed(&'a self, window: Range<SystemTime>) -> u64;
+        fn forget(&'a self, selection: &'a LedgerSelection) -> u64;
     }
 }
 

@@ -84,6 +84,7 @@
 
 mod call;
 mod config;
+mod entry;
 mod error;
 mod flow;
 mod future;
@@ -104,6 +105,7 @@ pub(crate) use self::{
     policy::{DedupePolicy, Match},
 };
 pub use self::{
+    entry::{LedgerEntry, LedgerSelection, LedgerState},
     error::StoreError,
     future::ResponseFuture,
     layer::KlikitDedupeLayer,

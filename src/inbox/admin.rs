@@ -1,6 +1,6 @@
 //! The interface for operations on stored deliveries that only operators need.
 
-use std::{future::Future, ops::Range, sync::Arc, time::SystemTime};
+use std::{future::Future, sync::Arc};
 
 use super::{
     entry::{DeliveryId, DeliveryState, Entry},
@@ -8,7 +8,7 @@ use super::{
     pause::{ActivePause, Pause},
 };
 use crate::{
-    dedupe::{EventKey, StoreError},
+    dedupe::{LedgerSelection, StoreError},
     object_safe::object_safe_trait,
 };
 
@@ -70,17 +70,19 @@ pub trait InboxAdmin: Send + Sync + 'static {
         ledger: LedgerRows,
     ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Deletes the DEAD and DONE deliveries of this event, including conflicts, and the event's ledger rows. So the
-    /// event is accepted again if klikit sends it again. Returns the number of forgotten keys: a delivery and its
-    /// ledger row share one key.
+    /// Returns the number of keys that [`forget_keys`](Self::forget_keys) would forget now. Changes nothing.
+    fn count_keys(&self, selection: &LedgerSelection) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// Deletes the DEAD and DONE deliveries and the ledger rows of the selected keys, so that the events are accepted
+    /// again if klikit sends them again. Returns the number of forgotten keys: a delivery and its ledger row share one
+    /// key.
+    ///
+    /// - [`Event`](LedgerSelection::Event) selects the keys of the event and of its conflicts.
+    /// - [`Claimed`](LedgerSelection::Claimed) selects each key whose delivery was accepted within the window, or whose
+    ///   ledger row was claimed within the window and is still kept.
     ///
     /// A READY or LEASED delivery and its ledger row stay: the delivery will be handled, and its copies are duplicates.
-    fn forget_event(&self, event: &EventKey) -> impl Future<Output = Result<u64, StoreError>> + Send;
-
-    /// Forgets keys of all tenants in the way of [`forget_event`](Self::forget_event): each key whose delivery was
-    /// accepted within `window`, or whose ledger row was claimed within `window` and is still kept. Returns the number
-    /// of forgotten keys.
-    fn forget_accepted(&self, window: Range<SystemTime>) -> impl Future<Output = Result<u64, StoreError>> + Send;
+    fn forget_keys(&self, selection: &LedgerSelection) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
     /// Keeps the deliveries that the pause selects from being leased, by all processes that share the store, until the
     /// pause is [lifted](Self::resume). They are not candidates of [`lease`](super::InboxStore::lease) and are not
@@ -127,8 +129,8 @@ object_safe_trait! {
         fn requeue(&'a self, ids: &'a [DeliveryId], states: &'a [DeliveryState]) -> u64;
         fn dead_letter(&'a self, ids: &'a [DeliveryId], states: &'a [DeliveryState], reason: &'a str) -> u64;
         fn delete(&'a self, ids: &'a [DeliveryId], states: &'a [DeliveryState], ledger: LedgerRows) -> u64;
-        fn forget_event(&'a self, event: &'a EventKey) -> u64;
-        fn forget_accepted(&'a self, window: Range<SystemTime>) -> u64;
+        fn count_keys(&'a self, selection: &'a LedgerSelection) -> u64;
+        fn forget_keys(&'a self, selection: &'a LedgerSelection) -> u64;
         fn pause(&'a self, pause: &'a Pause, operator: &'a str) -> u64;
         fn resume(&'a self, pause: &'a Pause) -> bool;
         fn pauses(&'a self) -> Vec<ActivePause>;

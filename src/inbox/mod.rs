@@ -153,7 +153,7 @@ pub use self::{
     filter::{Filter, Page},
     health::Health,
     inbox::Inbox,
-    operator::{Action, Operator, Requeue},
+    operator::{Action, Forget, Operator, Requeue},
     ordering::{OrderBy, OrderingKey},
     pause::{ActivePause, Pause},
     settlement::{EXPIRED, LEASE_EXPIRED, OUTCOME_UNKNOWN, SettleOutcome, Settlement},

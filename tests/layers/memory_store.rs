@@ -143,11 +143,11 @@ async fn forgetting_frees_capacity() {
         let claims = events("evt", 8);
         complete_all(&store, &claims[..4]).await;
         claim_all(&store, &claims[4..]).await;
-        assert_eq!(store.forget(claims[0].event()).await.unwrap(), 1);
+        assert_eq!(store.forget(&claims[0].event().into()).await.unwrap(), 1);
         store.release(&claims[7]).await.unwrap();
         assert_eq!(store.len(), 6);
         let all = SystemTime::UNIX_EPOCH..SystemTime::now() + RETENTION;
-        assert_eq!(store.forget_claimed(all).await.unwrap(), 6);
+        assert_eq!(store.forget(&all.into()).await.unwrap(), 6);
         assert!(store.is_empty());
     }
     claim_all(&store, &events("evt", 8)).await;
@@ -170,7 +170,7 @@ async fn entries_with_mixed_retentions_expire_in_time() {
     }
     let is_forgotten = |n: usize| n < 20 || n.is_multiple_of(3);
     for (n, claim) in claims.iter().enumerate() {
-        assert_eq!(store.forget(claim.event()).await.unwrap(), 1);
+        assert_eq!(store.forget(&claim.event().into()).await.unwrap(), 1);
         if !is_forgotten(n) {
             claim_all(&store, slice::from_ref(claim)).await;
             assert!(store.complete(claim, minutes(n) * MINUTE).await.unwrap());
@@ -251,8 +251,8 @@ async fn time_of_claim_follows_the_wall_clock() {
         thread::yield_now();
     }
     let just_after = end + Duration::from_nanos(1);
-    assert_eq!(store.forget_claimed(just_after..SystemTime::now() + LEASE).await.unwrap(), 0);
-    assert_eq!(store.forget_claimed(start..just_after).await.unwrap(), 1);
+    assert_eq!(store.forget(&(just_after..SystemTime::now() + LEASE).into()).await.unwrap(), 0);
+    assert_eq!(store.forget(&(start..just_after).into()).await.unwrap(), 1);
 }
 
 #[test]

@@ -71,7 +71,7 @@ pub(crate) async fn is_complete(old: &Inbox, new: &Inbox) -> Result<bool, StoreE
 }
 
 pub(crate) async fn handle_again(inbox: &Inbox, lost: Range<SystemTime>) -> Result<u64, StoreError> {
-    inbox.operator("ana").forget_accepted(lost).await
+    inbox.operator("ana").forget_accepted(lost).run().await
 }
 
 pub(crate) async fn suspects(inbox: &Inbox) -> Result<Vec<DeliveryId>, StoreError> {

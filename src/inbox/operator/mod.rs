@@ -2,8 +2,9 @@
 
 mod action;
 mod actor;
+mod forget;
 #[allow(clippy::module_inception, reason = "the file is named after the type that it holds")]
 mod operator;
 mod requeue;
 
-pub use self::{action::Action, operator::Operator, requeue::Requeue};
+pub use self::{action::Action, forget::Forget, operator::Operator, requeue::Requeue};

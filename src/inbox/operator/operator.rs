@@ -3,10 +3,11 @@ use std::{ops::Range, sync::Arc, time::SystemTime};
 use super::{
     action::{Action, ActionKind},
     actor::Actor,
+    forget::Forget,
     requeue::Requeue,
 };
 use crate::{
-    dedupe::{EventKey, StoreError},
+    dedupe::StoreError,
     inbox::{DeliveryState, Filter, Inbox, LedgerRows, Pause},
 };
 
@@ -118,49 +119,29 @@ impl Operator {
     }
 
     /// Forgets and deletes a delivery that was handled or dead-lettered, so that it is handled again when klikit
-    /// replays it. Request the replay after this call. Returns the number of forgotten deliveries, which is more than
-    /// one if the id came with several bodies.
+    /// replays it. Request the replay after the action has run. The action applies to more than one delivery if the id
+    /// came with several bodies.
     ///
     /// A pending delivery stays.
     ///
     /// `tenant` is the name of the keyring, which is `default` unless set. Deliveries that are identified by their
     /// body, with [`Identity::Body`](crate::dedupe::Identity::Body) or without an id, are forgotten with
     /// [`forget_body`](Self::forget_body).
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if the store fails.
-    pub async fn forget_event(&self, tenant: &str, event_id: &str) -> Result<u64, StoreError> {
+    pub fn forget_event(&self, tenant: &str, event_id: &str) -> Forget {
         let key = self.0.inbox.config.policy.key_of_event(tenant, event_id);
-        self.forget_key(&key, &Filter::new().tenant(tenant).event_id(event_id)).await
+        Forget::new(&self.0, key.into(), Filter::new().tenant(tenant).event_id(event_id))
     }
 
     /// Forgets a delivery that is identified by its body: see [`forget_event`](Self::forget_event).
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if the store fails.
-    pub async fn forget_body(&self, tenant: &str, body: impl AsRef<[u8]>) -> Result<u64, StoreError> {
+    pub fn forget_body(&self, tenant: &str, body: impl AsRef<[u8]>) -> Forget {
         let key = self.0.inbox.config.policy.key_of_body(tenant, body.as_ref());
-        self.forget_key(&key, &Filter::new().tenant(tenant).body(body)).await
+        Forget::new(&self.0, key.into(), Filter::new().tenant(tenant).body(body))
     }
 
     /// Forgets all deliveries of all tenants that arrived within this window, by the store's clock, and were handled or
-    /// dead-lettered: see [`forget_event`](Self::forget_event). Returns the number of forgotten deliveries.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if the store fails. Some of the deliveries may be forgotten.
-    pub async fn forget_accepted(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
-        let mut line = self.0.audit("forget", &Filter::new().accepted(window.clone()));
-        line.deliveries = self.0.inbox.admin.forget_accepted(window).await?;
-        Ok(line.deliveries)
-    }
-
-    async fn forget_key(&self, key: &EventKey, filter: &Filter) -> Result<u64, StoreError> {
-        let mut line = self.0.audit("forget", filter);
-        line.deliveries = self.0.inbox.admin.forget_event(key).await?;
-        Ok(line.deliveries)
+    /// dead-lettered: see [`forget_event`](Self::forget_event).
+    pub fn forget_accepted(&self, window: Range<SystemTime>) -> Forget {
+        Forget::new(&self.0, window.clone().into(), Filter::new().accepted(window))
     }
 
     /// Keeps workers from starting the deliveries that the pause selects, until they are [resumed](Self::resume). The

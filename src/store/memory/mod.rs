@@ -7,19 +7,18 @@ mod table;
 use std::{
     error::Error,
     fmt,
-    ops::Range,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use tokio::time::Instant;
 
-use self::table::{LedgerEntry, LedgerTable, Tick, Timestamp};
+use self::table::{LedgerTable, Tick, Timestamp};
 use crate::{
-    dedupe::{Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, StoreError},
+    dedupe::{Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, LedgerEntry, LedgerSelection, StoreError},
     telemetry,
 };
 
@@ -141,6 +140,7 @@ impl fmt::Debug for MemoryStore {
     }
 }
 
+/// `entries` and `forget` iterate over all entries.
 impl Ledger for MemoryStore {
     async fn claim(&self, claim: &Claim, terms: &ClaimTerms) -> Result<ClaimOutcome, StoreError> {
         let now = self.shared.timestamp();
@@ -166,15 +166,18 @@ impl Ledger for MemoryStore {
         Ok(claims.iter().map(|claim| state.ledger.renew(claim, now, terms)).collect())
     }
 
-    async fn forget(&self, event: &EventKey) -> Result<u64, StoreError> {
-        let now = self.shared.now();
-        Ok(self.shared.state().ledger.forget(now, |entry| entry.event == *event))
+    async fn entries(
+        &self,
+        selection: &LedgerSelection,
+        after: Option<EventKey>,
+        limit: u32,
+    ) -> Result<Vec<LedgerEntry>, StoreError> {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        Ok(self.shared.state().ledger.listed(selection, after, limit, self.shared.timestamp()))
     }
 
-    async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
-        let now = self.shared.timestamp();
-        let is_within = |entry: &LedgerEntry| window.contains(&entry.claimed_at.time_of_day(now));
-        Ok(self.shared.state().ledger.forget(now.tick(), is_within))
+    async fn forget(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
+        Ok(self.shared.state().ledger.forget(selection, self.shared.timestamp()))
     }
 
     async fn purge(&self, limit: u32) -> Result<u64, StoreError> {

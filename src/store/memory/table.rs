@@ -7,7 +7,9 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::dedupe::{BodyDigest, Claim, ClaimOutcome, ClaimTerms, EventKey, KeyMap, Token};
+use crate::dedupe::{
+    BodyDigest, Claim, ClaimOutcome, ClaimTerms, EventKey, KeyMap, LedgerEntry, LedgerSelection, LedgerState, Token,
+};
 
 /// A point in time on tokio's clock, in nanoseconds since the store was created. The largest value is never reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -22,6 +24,13 @@ impl Tick {
 
     pub(super) fn after(self, time: Duration) -> Self {
         Self(self.0.saturating_add(nanoseconds(time)))
+    }
+
+    /// Returns the wall-clock time of this tick, as seen from `now`.
+    fn time_of_day(self, now: Timestamp) -> SystemTime {
+        let distance = Duration::from_nanos(self.0.abs_diff(now.tick.0));
+        let time = if self < now.tick { now.wall.checked_sub(distance) } else { now.wall.checked_add(distance) };
+        time.unwrap_or(SystemTime::UNIX_EPOCH)
     }
 }
 
@@ -66,9 +75,9 @@ impl Timestamp {
 }
 
 /// An entry of the ledger.
-pub(super) struct LedgerEntry {
-    pub(super) event: EventKey,
-    pub(super) claimed_at: Timestamp,
+struct StoredEntry {
+    event: EventKey,
+    claimed_at: Timestamp,
     digest: BodyDigest,
     token: Token,
     /// The end of the retention, or of the claim's lease.
@@ -88,7 +97,7 @@ enum EntryState {
     },
 }
 
-impl LedgerEntry {
+impl StoredEntry {
     /// Returns whether another token may claim the key.
     fn is_claimable(&self, now: Tick) -> bool {
         self.until <= now
@@ -105,6 +114,25 @@ impl LedgerEntry {
     fn is_claimed_by(&self, claim: &Claim, now: Tick) -> bool {
         self.state == EntryState::Claimed && self.belongs_to(claim, now)
     }
+
+    fn is_in(&self, selection: &LedgerSelection, now: Timestamp) -> bool {
+        selection.matches(&self.event, self.claimed_at.time_of_day(now))
+    }
+
+    /// Returns the entry as the ledger lists it.
+    fn listed(&self, key: EventKey, now: Timestamp) -> LedgerEntry {
+        LedgerEntry {
+            key,
+            event: self.event,
+            digest: self.digest,
+            state: match self.state {
+                EntryState::Claimed => LedgerState::Claimed,
+                EntryState::Done { .. } => LedgerState::Done,
+            },
+            claimed_at: self.claimed_at.time_of_day(now),
+            until: self.until.time_of_day(now),
+        }
+    }
 }
 
 /// The entries of a ledger, with indexes for finding the next entry to expire and the next entry to evict.
@@ -114,7 +142,7 @@ impl LedgerEntry {
 #[derive(Default)]
 pub(super) struct LedgerTable {
     /// Boxed, so that the hash table itself is small.
-    entries: KeyMap<Box<LedgerEntry>>,
+    entries: KeyMap<Box<StoredEntry>>,
     /// The done entries in the order of completion. May contain removed entries, but never at the front.
     done: VecDeque<DoneEntry>,
     /// The number of removed entries in `done`.
@@ -156,7 +184,7 @@ impl LedgerTable {
         let kept_until = until.after(terms.grace);
         let make = || {
             let (event, digest, token) = (claim.event, claim.digest, claim.token);
-            Box::new(LedgerEntry { event, digest, token, claimed_at, until, kept_until, state: EntryState::Claimed })
+            Box::new(StoredEntry { event, digest, token, claimed_at, until, kept_until, state: EntryState::Claimed })
         };
         match self.entries.entry(claim.key) {
             HashEntry::Occupied(place) if place.get().is_claimable(now) && !place.get().is_claimed_by(claim, now) => {
@@ -225,20 +253,35 @@ impl LedgerTable {
         }
     }
 
-    /// Removes the entries that `which` selects. Returns the number of those that had not expired.
-    pub(super) fn forget(&mut self, now: Tick, mut which: impl FnMut(&LedgerEntry) -> bool) -> u64 {
-        let chosen = self.entries.iter().filter(|(_, entry)| which(entry));
-        let chosen: Vec<_> = chosen.map(|(key, entry)| (*key, !entry.is_over(now))).collect();
+    /// Returns up to `limit` selected entries that have not expired, with keys larger than `after`, in the order of their
+    /// keys.
+    pub(super) fn listed(
+        &self,
+        selection: &LedgerSelection,
+        after: Option<EventKey>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Vec<LedgerEntry> {
+        let mut keys = self.keys(selection, now);
+        keys.retain(|key| after.is_none_or(|after| *key > after));
+        keys.sort_unstable();
+        keys.truncate(limit);
+        keys.into_iter().filter_map(|key| Some(self.entries.get(&key)?.listed(key, now))).collect()
+    }
+
+    /// Removes the selected entries. Returns the number of those that had not expired.
+    pub(super) fn forget(&mut self, selection: &LedgerSelection, now: Timestamp) -> u64 {
+        let chosen = self.entries.iter().filter(|(_, entry)| entry.is_in(selection, now));
+        let chosen: Vec<_> = chosen.map(|(key, entry)| (*key, !entry.is_over(now.tick))).collect();
         for (key, _) in &chosen {
             self.remove(key);
         }
         chosen.iter().map(|&(_, counts)| u64::from(counts)).sum()
     }
 
-    /// Returns the keys of the entries that `which` selects and that have not expired.
-    #[cfg(feature = "inbox")]
-    pub(super) fn keys(&self, now: Tick, which: impl Fn(&LedgerEntry) -> bool) -> Vec<EventKey> {
-        let chosen = self.entries.iter().filter(|(_, entry)| !entry.is_over(now) && which(entry));
+    /// Returns the keys of the selected entries that have not expired.
+    pub(super) fn keys(&self, selection: &LedgerSelection, now: Timestamp) -> Vec<EventKey> {
+        let chosen = self.entries.iter().filter(|(_, entry)| !entry.is_over(now.tick) && entry.is_in(selection, now));
         chosen.map(|(key, _)| *key).collect()
     }
 
@@ -295,6 +338,6 @@ impl LedgerTable {
     }
 }
 
-fn is_present(entries: &KeyMap<Box<LedgerEntry>>, done: &DoneEntry) -> bool {
+fn is_present(entries: &KeyMap<Box<StoredEntry>>, done: &DoneEntry) -> bool {
     entries.get(&done.key).is_some_and(|entry| entry.state == EntryState::Done { completion: done.completion })
 }

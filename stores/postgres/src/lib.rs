@@ -100,7 +100,7 @@
 //! - Deliveries with [ordering keys](tower_klikit::inbox::OrderBy) get their ids in the order of their commits, so
 //!   deliveries that share a key wait for each other's commit. A dead delivery that is retried takes its old place in the
 //!   queue, and is blocked while a later delivery of the queue is leased.
-//! - Nothing is leased while deliveries are [forgotten](tower_klikit::inbox::InboxAdmin::forget_accepted), requeued or
+//! - Nothing is leased while deliveries are [forgotten](tower_klikit::inbox::InboxAdmin::forget_keys), requeued or
 //!   [paused](tower_klikit::inbox::InboxAdmin::pause), or while a dead delivery is revived because klikit has sent it again.
 //!   Forgetting all deliveries of a window reads the whole table, and pausing reads all pending deliveries that the pause
 //!   may select. Nothing is leased until that is done.

@@ -58,6 +58,17 @@ impl<'a> FromSql<'a> for Digest {
     accepts!(BYTEA);
 }
 
+/// A key, read from the bytes of a `uuid` column.
+pub(crate) struct Key(pub(crate) EventKey);
+
+impl<'a> FromSql<'a> for Key {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self(<[u8; 16]>::try_from(raw)?.into()))
+    }
+
+    accepts!(BYTEA);
+}
+
 /// A body as a parameter of a statement. The driver logs parameters with `Debug`, and a body holds customers' data.
 pub(crate) struct Body<'a>(pub(crate) &'a [u8]);
 

@@ -18,10 +18,10 @@
 //! Each event with conflicts also has a set with the keys of its conflicts, which lives as long as the longest-lived
 //! conflict.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use redis::{Script, ToRedisArgs};
-use tower_klikit::dedupe::{BodyDigest, ClaimOutcome, StoreError};
+use tower_klikit::dedupe::{BodyDigest, ClaimOutcome, EventKey, LedgerEntry, LedgerState, StoreError};
 
 /// The maximum time to live, a hundred years. Redis rejects times to live that exceed the range of its clock.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
@@ -143,6 +143,44 @@ if KEYS[2] ~= KEYS[1] then redis.call('SREM', KEYS[2], ARGV[2]) end
 return 1
 ";
 
+/// Lists the entries of an event. Returns the server's time in microseconds and, for each entry, its key, its value and
+/// its remaining milliseconds.
+///
+/// KEYS: the entry under the event's own key, the set. ARGV: the event, the prefix.
+const LIST: &str = "
+local names, listed = {KEYS[1]}, {}
+for _, key in ipairs(redis.call('SMEMBERS', KEYS[2])) do names[#names + 1] = ARGV[2] .. key end
+for _, name in ipairs(names) do
+  local value, problem = entry(name)
+  if problem then return redis.error_reply(problem) end
+  local own = value and event(value)
+  if own == ARGV[1] or (own == '' and name == KEYS[1]) then
+    listed[#listed + 1] = {string.sub(name, -16), value, redis.call('PTTL', name)}
+  end
+end
+local now = redis.call('TIME')
+return {now[1] * 1000000 + now[2], listed}
+";
+
+/// Lists the entries that were claimed in a window. Returns them as the script for an event does.
+///
+/// KEYS: entries. ARGV: the first microsecond of the window, and the first microsecond after it.
+const LIST_CLAIMED: &str = "
+local listed = {}
+for _, name in ipairs(KEYS) do
+  local value, problem = entry(name)
+  if problem then return redis.error_reply(problem) end
+  if value then
+    local at = struct.unpack('>I8', value, 2)
+    if at >= tonumber(ARGV[1]) and at < tonumber(ARGV[2]) then
+      listed[#listed + 1] = {string.sub(name, -16), value, redis.call('PTTL', name)}
+    end
+  end
+end
+local now = redis.call('TIME')
+return {now[1] * 1000000 + now[2], listed}
+";
+
 /// Deletes the entries of an event and its set. Returns how many entries were deleted.
 ///
 /// KEYS: the entry under the event's own key, the set. ARGV: the event, the prefix.
@@ -185,6 +223,8 @@ pub(super) struct Scripts {
     pub(super) complete: Script,
     pub(super) renew: Script,
     pub(super) release: Script,
+    pub(super) list: Script,
+    pub(super) list_claimed: Script,
     pub(super) forget: Script,
     pub(super) forget_claimed: Script,
 }
@@ -197,13 +237,24 @@ impl Scripts {
             complete: script(COMPLETE),
             renew: script(RENEW),
             release: script(RELEASE),
+            list: script(LIST),
+            list_claimed: script(LIST_CLAIMED),
             forget: script(FORGET),
             forget_claimed: script(FORGET_CLAIMED),
         }
     }
 
-    pub(super) fn all(&self) -> [&Script; 6] {
-        [&self.claim, &self.complete, &self.renew, &self.release, &self.forget, &self.forget_claimed]
+    pub(super) fn all(&self) -> [&Script; 8] {
+        [
+            &self.claim,
+            &self.complete,
+            &self.renew,
+            &self.release,
+            &self.list,
+            &self.list_claimed,
+            &self.forget,
+            &self.forget_claimed,
+        ]
     }
 }
 
@@ -229,9 +280,77 @@ pub(super) fn outcome(existing: Option<(Vec<u8>, Option<u64>)>) -> Result<ClaimO
     })
 }
 
+/// The result of a script that lists entries: the server's time in microseconds and, for each entry, its key, its value
+/// and its remaining milliseconds.
+pub(super) type Listed = (u64, Vec<(Vec<u8>, Vec<u8>, i64)>);
+
+/// Converts the result of a script that lists entries.
+pub(super) fn entries((now, listed): Listed) -> Result<Vec<LedgerEntry>, StoreError> {
+    let entry = |(key, value, remaining): (Vec<u8>, Vec<u8>, i64)| {
+        entry(&key, &value, now, remaining).ok_or_else(|| StoreError::new("Redis returned an invalid entry"))
+    };
+    listed.into_iter().map(entry).collect()
+}
+
+fn entry(key: &[u8], value: &[u8], now: u64, remaining: i64) -> Option<LedgerEntry> {
+    let key = EventKey::from(<[u8; 16]>::try_from(key).ok()?);
+    let (state, rest) = value.split_first()?;
+    let (claimed_at, rest) = rest.split_first_chunk::<8>()?;
+    let (_token, rest) = rest.split_first_chunk::<16>()?;
+    let (digest, rest) = rest.split_first_chunk::<32>()?;
+    let (state, grace, event) = match state {
+        b'C' => {
+            let (grace, event) = rest.split_first_chunk()?;
+            (LedgerState::Claimed, i64::try_from(u64::from_be_bytes(*grace)).ok()?, event)
+        }
+        _ => (LedgerState::Done, 0, rest),
+    };
+    Some(LedgerEntry {
+        key,
+        event: if event.is_empty() { key } else { <[u8; 16]>::try_from(event).ok()?.into() },
+        digest: BodyDigest::from(*digest),
+        state,
+        claimed_at: UNIX_EPOCH + Duration::from_micros(u64::from_be_bytes(*claimed_at)),
+        until: UNIX_EPOCH + Duration::from_micros(now.saturating_add_signed((remaining - grace).saturating_mul(1000))),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn converts_listed_entries() {
+        let value = |state: &[u8], rest: &[u8]| [state, &7_000_u64.to_be_bytes(), &[1; 16], &[2; 32], rest].concat();
+        let grace = 3_u64.to_be_bytes();
+        let listed = vec![
+            (vec![8; 16], value(b"C", &grace), 5),
+            (vec![9; 16], value(b"C", &[&grace[..], &[8; 16]].concat()), 1),
+            (vec![7; 16], value(b"D", &[]), 5),
+        ];
+        let entry = |key, event, state, until| LedgerEntry {
+            key: EventKey::from([key; 16]),
+            event: EventKey::from([event; 16]),
+            digest: BodyDigest::from([2; 32]),
+            state,
+            claimed_at: UNIX_EPOCH + Duration::from_millis(7),
+            until: UNIX_EPOCH + Duration::from_millis(until),
+        };
+        let expected = [
+            entry(8, 8, LedgerState::Claimed, 1002),
+            entry(9, 8, LedgerState::Claimed, 998),
+            entry(7, 7, LedgerState::Done, 1005),
+        ];
+        assert_eq!(entries((1_000_000, listed)).unwrap(), expected);
+        for (key, value) in [
+            (vec![8; 15], value(b"D", &[])),
+            (vec![8; 16], value(b"D", &[1])),
+            (vec![8; 16], value(b"C", &[1; 7])),
+            (vec![8; 16], vec![]),
+        ] {
+            entries((0, vec![(key, value, 0)])).unwrap_err();
+        }
+    }
 
     #[test]
     fn converts_results_of_the_claim_script() {

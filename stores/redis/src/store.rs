@@ -1,18 +1,21 @@
 //! The public store, and its implementation of [`Ledger`].
 
 use std::{
+    collections::BTreeMap,
     fmt,
     ops::Range,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use redis::{FromRedisValue, RedisResult, ScriptInvocation};
-use tower_klikit::dedupe::{Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, StoreError};
+use redis::{FromRedisValue, RedisResult, Script, ScriptInvocation};
+use tower_klikit::dedupe::{
+    Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, LedgerEntry, LedgerSelection, StoreError,
+};
 
 use super::{
     connection::Connection,
-    script::{Scripts, millis, outcome, time_to_live},
+    script::{Scripts, entries, millis, outcome, time_to_live},
 };
 
 /// The maximum number of keys that one call examines. The call blocks the server for a few milliseconds.
@@ -51,6 +54,50 @@ impl RedisStore {
         let entry = self.entry(claim.key());
         let set = if claim.is_conflict() { self.conflicts(claim.event()) } else { entry.clone() };
         [entry, set]
+    }
+
+    /// Prepares a script for the entries of an event.
+    fn of_event<'a>(&self, script: &'a Script, event: &EventKey) -> ScriptInvocation<'a> {
+        let mut invocation = script.prepare_invoke();
+        invocation.key(self.entry(event)).key(self.conflicts(event)).arg(event.as_bytes()).arg(&*self.prefix);
+        invocation
+    }
+
+    /// Runs a script for all entries and a window, a thousand entries at a time, and passes each result on.
+    async fn scan<T: FromRedisValue>(
+        &self,
+        script: &Script,
+        window: &Range<SystemTime>,
+        mut each: impl FnMut(T) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let pattern = &[glob_escaped(&self.prefix), b"*".to_vec()].concat();
+        let mut cursor = 0;
+        loop {
+            let (next, names): (u64, Vec<Vec<u8>>) = self
+                .connection
+                .call(|mut manager| async move {
+                    let mut scan = redis::cmd("SCAN");
+                    scan.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(BATCH).query_async(&mut manager).await
+                })
+                .await
+                .map_err(StoreError::new)?;
+            let mut invocation = script.prepare_invoke();
+            // Leave out the sets of conflicts, and the keys of ledgers whose prefix begins with this ledger's prefix.
+            let names = names.into_iter().filter(|name| name.len() == self.prefix.len() + 16);
+            let mut any = false;
+            for name in names {
+                invocation.key(name);
+                any = true;
+            }
+            if any {
+                invocation.arg(micros(window.start)).arg(micros(window.end));
+                each(self.invoke(&invocation).await?)?;
+            }
+            if next == 0 {
+                return Ok(());
+            }
+            cursor = next;
+        }
     }
 
     async fn invoke<T: FromRedisValue>(&self, invocation: &ScriptInvocation<'_>) -> Result<T, StoreError> {
@@ -108,42 +155,45 @@ impl Ledger for RedisStore {
         Ok(renewed)
     }
 
-    async fn forget(&self, event: &EventKey) -> Result<u64, StoreError> {
-        let mut invocation = self.scripts.forget.prepare_invoke();
-        invocation.key(self.entry(event)).key(self.conflicts(event)).arg(event.as_bytes()).arg(&*self.prefix);
-        self.invoke(&invocation).await
+    /// Scans all keys of the database for a window, as [`forget`](Self::forget) does.
+    async fn entries(
+        &self,
+        selection: &LedgerSelection,
+        after: Option<EventKey>,
+        limit: u32,
+    ) -> Result<Vec<LedgerEntry>, StoreError> {
+        // Sorted, and each once: a scan may return a key several times.
+        let mut listed = BTreeMap::new();
+        let mut list = |found| {
+            for entry in entries(found)?.into_iter().filter(|entry| after.is_none_or(|after| entry.key > after)) {
+                listed.insert(entry.key, entry);
+                if listed.len() > usize::try_from(limit).unwrap_or(usize::MAX) {
+                    listed.pop_last();
+                }
+            }
+            Ok::<_, StoreError>(())
+        };
+        match selection {
+            LedgerSelection::Event(event) => list(self.invoke(&self.of_event(&self.scripts.list, event)).await?)?,
+            LedgerSelection::Claimed(window) => self.scan(&self.scripts.list_claimed, window, list).await?,
+        }
+        Ok(listed.into_values().collect())
     }
 
-    /// Scans all keys of the database, a thousand at a time, which may take minutes if there are millions. If it fails,
-    /// some entries may already be forgotten: call it again.
-    async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
-        let pattern = &[glob_escaped(&self.prefix), b"*".to_vec()].concat();
-        let (mut cursor, mut forgotten) = (0, 0);
-        loop {
-            let (next, names): (u64, Vec<Vec<u8>>) = self
-                .connection
-                .call(|mut manager| async move {
-                    let mut scan = redis::cmd("SCAN");
-                    scan.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(BATCH).query_async(&mut manager).await
-                })
-                .await
-                .map_err(StoreError::new)?;
-            let mut invocation = self.scripts.forget_claimed.prepare_invoke();
-            // Leave out the sets of conflicts, and the keys of ledgers whose prefix begins with this ledger's prefix.
-            let names = names.into_iter().filter(|name| name.len() == self.prefix.len() + 16);
-            let mut any = false;
-            for name in names {
-                invocation.key(name);
-                any = true;
+    /// Scans all keys of the database for a window, a thousand at a time, which may take minutes if there are millions.
+    /// If it fails, some entries may already be forgotten: call it again.
+    async fn forget(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
+        match selection {
+            LedgerSelection::Event(event) => self.invoke(&self.of_event(&self.scripts.forget, event)).await,
+            LedgerSelection::Claimed(window) => {
+                let mut forgotten = 0;
+                let add = |number: u64| {
+                    forgotten += number;
+                    Ok(())
+                };
+                self.scan(&self.scripts.forget_claimed, window, add).await?;
+                Ok(forgotten)
             }
-            if any {
-                invocation.arg(micros(window.start)).arg(micros(window.end));
-                forgotten += self.invoke::<u64>(&invocation).await?;
-            }
-            if next == 0 {
-                return Ok(forgotten);
-            }
-            cursor = next;
         }
     }
 

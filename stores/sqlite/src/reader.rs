@@ -38,8 +38,8 @@ struct ReaderThread {
 }
 
 impl Reader {
-    /// Starts the thread. The first call opens the file, so that a ledger-only store has no second connection. The
-    /// returned thread ends after it has closed the file.
+    /// Starts the thread. The first call opens the file, so that a ledger-only store has no second connection
+    /// until it lists entries. The returned thread ends after it has closed the file.
     pub(super) fn start(database: Database, clock: Arc<Clock>) -> Result<(Self, thread::JoinHandle<()>), SqliteError> {
         let (queue, jobs) = mpsc::channel::<ReadJob>();
         let mut thread = ReaderThread { database, clock: Arc::clone(&clock) };

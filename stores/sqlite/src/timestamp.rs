@@ -47,6 +47,11 @@ impl Timestamp {
         self.system
     }
 
+    /// Returns the time of the system clock for a time of the store.
+    pub(super) fn system_time(self, stored: i64) -> SystemTime {
+        time(self.system.saturating_add(stored.saturating_sub(self.down)))
+    }
+
     /// Returns the deadline that is `delay` from now, rounded up. If `delay` is zero, the deadline has already passed.
     pub(super) fn after(self, delay: Duration) -> i64 {
         if delay.is_zero() {
@@ -108,6 +113,9 @@ mod tests {
         assert_eq!(timestamp.before(Duration::MAX), 1000 - i64::MAX - 1);
         let timestamp = Timestamp::new(whole, 500, 0);
         assert_eq!((timestamp.now(), timestamp.system()), (1500, 1000));
+        assert_eq!(timestamp.system_time(1400), SystemTime::UNIX_EPOCH + Duration::from_millis(900));
+        assert_eq!(timestamp.system_time(1700), SystemTime::UNIX_EPOCH + Duration::from_millis(1200));
+        assert_eq!(timestamp.system_time(i64::MAX), time(i64::MAX - 500));
         let timestamp = Timestamp::new(whole, 500, 1700);
         assert_eq!((timestamp.now(), timestamp.after(Duration::from_millis(1))), (1700, 1701));
     }

@@ -2,7 +2,7 @@
 //! may be one that this crate did not write.
 
 use rusqlite::types::{Type, ValueRef};
-use tower_klikit::dedupe::BodyDigest;
+use tower_klikit::dedupe::{BodyDigest, EventKey};
 
 use crate::fault::Fault;
 
@@ -40,6 +40,13 @@ pub(super) fn digest(value: ValueRef<'_>) -> Result<BodyDigest, Fault> {
     Ok(digest.into())
 }
 
+pub(super) fn event_key(value: ValueRef<'_>, name: &str) -> Result<EventKey, Fault> {
+    let bytes = blob(value, name)?;
+    let key: [u8; 16] =
+        bytes.try_into().map_err(|_| Fault::new(format!("its {name} has {} bytes, not 16", bytes.len())))?;
+    Ok(key.into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,6 +58,7 @@ mod tests {
         assert_eq!(fault(text(ValueRef::Null, "head").map(drop)), "its head is of the type Null, not Text");
         assert!(fault(text(ValueRef::Text(b"\xff"), "head").map(drop)).starts_with("its head is not valid UTF-8"));
         assert_eq!(fault(digest(ValueRef::Blob(b"31")).map(drop)), "its digest has 2 bytes, not 32");
+        assert_eq!(fault(event_key(ValueRef::Blob(b"31"), "key").map(drop)), "its key has 2 bytes, not 16");
         assert_eq!(fault(integer(ValueRef::Real(1.5), "due").map(drop)), "its due is of the type Real, not Integer");
     }
 

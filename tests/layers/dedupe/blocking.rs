@@ -168,12 +168,17 @@ impl Ledger for UnrenewableLedger {
         Err(StoreError::new("the network is silent"))
     }
 
-    async fn forget(&self, event: &EventKey) -> Result<u64, StoreError> {
-        self.store.forget(event).await
+    async fn entries(
+        &self,
+        selection: &LedgerSelection,
+        after: Option<EventKey>,
+        limit: u32,
+    ) -> Result<Vec<LedgerEntry>, StoreError> {
+        self.store.entries(selection, after, limit).await
     }
 
-    async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
-        self.store.forget_claimed(window).await
+    async fn forget(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
+        self.store.forget(selection).await
     }
 
     async fn purge(&self, limit: u32) -> Result<u64, StoreError> {

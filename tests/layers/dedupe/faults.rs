@@ -28,12 +28,17 @@ impl<L: Ledger> Ledger for YieldingLedger<L> {
         self.0.renew(claims, terms).await
     }
 
-    async fn forget(&self, event: &EventKey) -> Result<u64, StoreError> {
-        self.0.forget(event).await
+    async fn entries(
+        &self,
+        selection: &LedgerSelection,
+        after: Option<EventKey>,
+        limit: u32,
+    ) -> Result<Vec<LedgerEntry>, StoreError> {
+        self.0.entries(selection, after, limit).await
     }
 
-    async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
-        self.0.forget_claimed(window).await
+    async fn forget(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
+        self.0.forget(selection).await
     }
 
     async fn purge(&self, limit: u32) -> Result<u64, StoreError> {
@@ -142,12 +147,17 @@ impl Ledger for FaultyLedger {
         self.with_fault(CallKind::Other, self.store.renew(claims, terms)).await
     }
 
-    async fn forget(&self, event: &EventKey) -> Result<u64, StoreError> {
-        self.with_fault(CallKind::Other, self.store.forget(event)).await
+    async fn entries(
+        &self,
+        selection: &LedgerSelection,
+        after: Option<EventKey>,
+        limit: u32,
+    ) -> Result<Vec<LedgerEntry>, StoreError> {
+        self.with_fault(CallKind::Other, self.store.entries(selection, after, limit)).await
     }
 
-    async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
-        self.with_fault(CallKind::Other, self.store.forget_claimed(window)).await
+    async fn forget(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
+        self.with_fault(CallKind::Other, self.store.forget(selection)).await
     }
 
     async fn purge(&self, limit: u32) -> Result<u64, StoreError> {
@@ -264,12 +274,17 @@ impl Ledger for LateClaim {
         self.store.renew(claims, terms).await
     }
 
-    async fn forget(&self, event: &EventKey) -> Result<u64, StoreError> {
-        self.store.forget(event).await
+    async fn entries(
+        &self,
+        selection: &LedgerSelection,
+        after: Option<EventKey>,
+        limit: u32,
+    ) -> Result<Vec<LedgerEntry>, StoreError> {
+        self.store.entries(selection, after, limit).await
     }
 
-    async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
-        self.store.forget_claimed(window).await
+    async fn forget(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
+        self.store.forget(selection).await
     }
 
     async fn purge(&self, limit: u32) -> Result<u64, StoreError> {

@@ -10,7 +10,6 @@ mod identity;
 
 use std::{
     future::Future,
-    ops::Range,
     pin::Pin,
     sync::{
         Arc, Mutex,
@@ -30,7 +29,7 @@ use tower_klikit::{
     Keyring, KlikitVerify, KlikitVerifyLayer, VerifiedBody, WebhookSecret,
     dedupe::{
         Claim, ClaimOutcome, ClaimTerms, ConflictPolicy, EventKey, Identity, KlikitDedupe, KlikitDedupeLayer, Ledger,
-        StoreError,
+        LedgerEntry, LedgerSelection, StoreError,
     },
     header::EVENT_ID,
     store::MemoryStore,

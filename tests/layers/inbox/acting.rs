@@ -179,7 +179,8 @@ async fn actions_return_the_error_of_the_store() {
     assert!(ana.forget(every()).run().await.is_err());
     assert!(ana.erase(every()).run().await.is_err());
     assert!(ana.purge(every()).run().await.is_err());
-    assert!(ana.forget_event("default", "evt-0").await.is_err());
+    assert!(ana.forget_event("default", "evt-0").preview().await.is_err());
+    assert!(ana.forget_event("default", "evt-0").run().await.is_err());
     store.end_outage();
     assert_eq!(states(&inbox).await, [event(0, DONE), event(1, DEAD), event(2, READY)]);
 }

@@ -1,13 +1,9 @@
 //! A memory store whose calls can be made to fail or hang.
 
-use std::{
-    ops::Range,
-    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
-    time::SystemTime,
-};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use tower_klikit::{
-    dedupe::{EventKey, StoreError},
+    dedupe::{LedgerSelection, StoreError},
     inbox::{
         Acceptance, ActivePause, DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, Lease, LeaseBatch, LeaseRequest,
         Leased, LedgerRows, NewDelivery, OrderingKey, Page, Pause, SettleOutcome, Settlement, ShowBody,
@@ -171,8 +167,8 @@ impl InboxAdmin for FaultyInboxStore {
         async fn delete(&self, ids: &[DeliveryId], states: &[DeliveryState], ledger: LedgerRows) -> u64;
         async fn show(&self, id: DeliveryId, body: ShowBody) -> Option<Entry>;
         async fn requeue(&self, ids: &[DeliveryId], states: &[DeliveryState]) -> u64;
-        async fn forget_event(&self, event: &EventKey) -> u64;
-        async fn forget_accepted(&self, window: Range<SystemTime>) -> u64;
+        async fn count_keys(&self, selection: &LedgerSelection) -> u64;
+        async fn forget_keys(&self, selection: &LedgerSelection) -> u64;
         async fn pause(&self, pause: &Pause, operator: &str) -> u64;
         async fn resume(&self, pause: &Pause) -> bool;
         async fn pauses(&self) -> Vec<ActivePause>;

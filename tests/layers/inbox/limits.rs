@@ -89,7 +89,7 @@ async fn dead_letters_are_never_evicted() {
         sleep(seconds(60)).await;
     }
     assert_eq!(dead(&inbox).await, ["evt-0", "evt-1", "evt-2"]);
-    assert_eq!(operator(&inbox).forget_event("default", "evt-1").await.unwrap(), 1);
+    assert_eq!(operator(&inbox).forget_event("default", "evt-1").run().await.unwrap(), 1);
     assert_received(&stack, &numbered(7)).await;
     assert_unavailable(&stack, &numbered(8), "inbox full").await;
 }
@@ -130,7 +130,7 @@ async fn counts_again_before_evicting() {
     handle(&inbox, &ScriptedHandler::new(Reaction::Answers(200)), 0..2).await;
     handle(&inbox, &ScriptedHandler::new(Reaction::Answers(422)), 2..5).await;
     for event_id in ["evt-2", "evt-3"] {
-        assert_eq!(operator(&inbox).forget_event("default", event_id).await.unwrap(), 1);
+        assert_eq!(operator(&inbox).forget_event("default", event_id).run().await.unwrap(), 1);
     }
     // Five were accepted, and three of them are stored.
     assert_received(&stack(&inbox), &numbered(5)).await;
@@ -191,7 +191,7 @@ fn warns_once_when_the_inbox_fills_up() {
 
         // The number falls below 80 % and rises again.
         for number in 0..3 {
-            assert_eq!(operator(&inbox).forget_event("default", &format!("evt-{number}")).await.unwrap(), 1);
+            assert_eq!(operator(&inbox).forget_event("default", &format!("evt-{number}")).run().await.unwrap(), 1);
         }
         accept(9).await;
         assert_eq!(lines(&log.text(), WARNING), 0, "{}", log.text());

@@ -198,9 +198,13 @@ async fn forgotten_delivery_is_handled_again() {
     let worker = RunningWorker::start(inbox.worker(handler.clone()));
     assert_received(&stack, &delivery()).await;
     until_empty(&inbox).await;
-    assert_eq!(operator(&inbox).forget_event("other", "evt-1").await.unwrap(), 0);
+    assert_eq!(operator(&inbox).forget_event("other", "evt-1").run().await.unwrap(), 0);
     assert_duplicate(&stack, &delivery()).await;
-    assert_eq!(operator(&inbox).forget_event("default", "evt-1").await.unwrap(), 1);
+    assert_eq!(operator(&inbox).forget_event("other", "evt-1").preview().await.unwrap(), 0);
+    let forget = operator(&inbox).forget_event("default", "evt-1");
+    assert_eq!([forget.preview().await.unwrap(), forget.preview().await.unwrap()], [1, 1]);
+    assert_duplicate(&stack, &delivery()).await;
+    assert_eq!(forget.run().await.unwrap(), 1);
     assert_received(&stack, &delivery()).await;
     until_empty(&inbox).await;
     worker.stop().await;
@@ -212,9 +216,11 @@ async fn pending_delivery_is_not_forgotten() {
     let inbox = inbox();
     let stack = stack(&inbox);
     assert_received(&stack, &delivery()).await;
-    assert_eq!(operator(&inbox).forget_event("default", "evt-1").await.unwrap(), 0);
     let all = SystemTime::UNIX_EPOCH..SystemTime::now() + seconds(3600);
-    assert_eq!(operator(&inbox).forget_accepted(all).await.unwrap(), 0);
+    for forget in [operator(&inbox).forget_event("default", "evt-1"), operator(&inbox).forget_accepted(all)] {
+        assert_eq!(forget.preview().await.unwrap(), 0);
+        assert_eq!(forget.run().await.unwrap(), 0);
+    }
     assert_duplicate(&stack, &delivery()).await;
     assert_eq!(inbox.counts().await.unwrap().ready, 1);
 }
@@ -223,9 +229,13 @@ async fn pending_delivery_is_not_forgotten() {
 async fn window_is_forgotten() {
     let (inbox, _, worker) = with_dead(3).await;
     let long_ago = SystemTime::UNIX_EPOCH..SystemTime::now() - seconds(3600);
-    assert_eq!(operator(&inbox).forget_accepted(long_ago).await.unwrap(), 0);
+    let forget = operator(&inbox).forget_accepted(long_ago);
+    assert_eq!(forget.preview().await.unwrap(), 0);
+    assert_eq!(forget.run().await.unwrap(), 0);
     let today = SystemTime::now() - seconds(3600)..SystemTime::now() + seconds(3600);
-    assert_eq!(operator(&inbox).forget_accepted(today).await.unwrap(), 3);
+    let forget = operator(&inbox).forget_accepted(today);
+    assert_eq!(forget.preview().await.unwrap(), 3);
+    assert_eq!(forget.run().await.unwrap(), 3);
     worker.stop().await;
     assert_eq!(inbox.counts().await.unwrap(), Counts::default());
     assert_received(&stack(&inbox), &numbered(0)).await;
@@ -238,8 +248,10 @@ async fn delivery_identified_by_body_is_forgotten_by_body() {
     let worker = RunningWorker::start(inbox.worker(ScriptedHandler::new(Reaction::Answers(200))));
     assert_received(&stack, &delivery()).await;
     until_empty(&inbox).await;
-    assert_eq!(operator(&inbox).forget_event("default", "evt-1").await.unwrap(), 0);
-    assert_eq!(operator(&inbox).forget_body("default", BODY).await.unwrap(), 1);
+    assert_eq!(operator(&inbox).forget_event("default", "evt-1").run().await.unwrap(), 0);
+    let forget = operator(&inbox).forget_body("default", BODY);
+    assert_eq!(forget.preview().await.unwrap(), 1);
+    assert_eq!(forget.run().await.unwrap(), 1);
     assert_received(&stack, &delivery()).await;
     worker.stop().await;
 }

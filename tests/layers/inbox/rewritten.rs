@@ -98,7 +98,7 @@ async fn same_json_outlasts_the_body() {
     assert_received(&stack, &copy(ORIGINAL)).await;
     handled(&inbox, &handler).await;
     assert_duplicate(&stack, &copy(REWRITTEN)).await;
-    assert_eq!(operator(&inbox).forget_event("default", "evt-1").await.unwrap(), 1);
+    assert_eq!(operator(&inbox).forget_event("default", "evt-1").run().await.unwrap(), 1);
     assert_received(&stack, &copy(REWRITTEN)).await;
 }
 

@@ -11,7 +11,9 @@ use tower::service_fn;
 #[cfg(feature = "dedupe")]
 use tower::{Layer, ServiceExt};
 #[cfg(feature = "dedupe")]
-use tower_klikit::dedupe::{Claim, ClaimOutcome, ClaimTerms, EventKey, KlikitDedupeLayer, Ledger, StoreError};
+use tower_klikit::dedupe::{
+    Claim, ClaimOutcome, ClaimTerms, EventKey, KlikitDedupeLayer, Ledger, LedgerEntry, LedgerSelection, StoreError,
+};
 #[cfg(feature = "inbox")]
 use tower_klikit::{VerifiedBody, inbox::Inbox, store::MemoryStore};
 
@@ -81,10 +83,15 @@ fn store_errors_are_escaped_and_bounded() {
         async fn renew(&self, _: &[Claim], _: &ClaimTerms) -> Result<Vec<bool>, StoreError> {
             Self::fail().await
         }
-        async fn forget(&self, _: &EventKey) -> Result<u64, StoreError> {
+        async fn entries(
+            &self,
+            _: &LedgerSelection,
+            _: Option<EventKey>,
+            _: u32,
+        ) -> Result<Vec<LedgerEntry>, StoreError> {
             Self::fail().await
         }
-        async fn forget_claimed(&self, _: std::ops::Range<std::time::SystemTime>) -> Result<u64, StoreError> {
+        async fn forget(&self, _: &LedgerSelection) -> Result<u64, StoreError> {
             Self::fail().await
         }
         async fn purge(&self, _: u32) -> Result<u64, StoreError> {

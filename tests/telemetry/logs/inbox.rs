@@ -202,9 +202,10 @@ fn each_action_of_an_operator_is_logged() {
         assert_eq!(ana.purge(Filter::new()).run().await.unwrap(), 0);
         assert_eq!(ana.erase(id).run().await.unwrap(), 1);
         assert_eq!(ana.forget(Filter::new().order(42)).run().await.unwrap(), 0);
-        assert_eq!(ana.forget_event("default", "evt-7").await.unwrap(), 1);
-        assert_eq!(ana.forget_body("default", BODY).await.unwrap(), 0);
-        ana.forget_accepted(SystemTime::UNIX_EPOCH..SystemTime::UNIX_EPOCH).await.unwrap();
+        assert_eq!(ana.forget_event("default", "evt-7").preview().await.unwrap(), 1);
+        assert_eq!(ana.forget_event("default", "evt-7").run().await.unwrap(), 1);
+        assert_eq!(ana.forget_body("default", BODY).run().await.unwrap(), 0);
+        ana.forget_accepted(SystemTime::UNIX_EPOCH..SystemTime::UNIX_EPOCH).run().await.unwrap();
     });
     let audit: Vec<_> = log
         .lines()

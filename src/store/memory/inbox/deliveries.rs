@@ -11,7 +11,7 @@ use super::{
     row::Row,
 };
 use crate::{
-    dedupe::{BodyDigest, EventKey, KeyMap},
+    dedupe::{BodyDigest, EventKey, KeyMap, LedgerSelection},
     inbox::{Acceptance, Counts, DeliveryId, DeliveryState, NewDelivery, OrderingKey, Pause},
 };
 
@@ -151,9 +151,10 @@ impl Deliveries {
         matches!(self.key_state(key), KeyState::Unfinished(_))
     }
 
-    /// Returns the keys of the deliveries that `which` selects by their event and their time of acceptance.
-    pub(super) fn keys(&self, which: impl Fn(&EventKey, Timestamp) -> bool) -> Vec<EventKey> {
-        self.rows.values().filter(|row| which(&row.event, row.accepted_at)).map(|row| row.key).collect()
+    /// Returns the keys of the selected deliveries. A window selects deliveries that were accepted within it.
+    pub(super) fn keys(&self, selection: &LedgerSelection, now: Timestamp) -> Vec<EventKey> {
+        let is_selected = |row: &&Row| selection.matches(&row.event, row.accepted_at.time_of_day(now));
+        self.rows.values().filter(is_selected).map(|row| row.key).collect()
     }
 
     /// Deletes the delivery with this key.

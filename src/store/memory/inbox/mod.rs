@@ -6,11 +6,7 @@ mod lease;
 mod row;
 mod settle;
 
-use std::{
-    collections::BTreeSet,
-    ops::Range,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeSet, time::Duration};
 
 pub(super) use self::deliveries::Deliveries;
 use self::deliveries::KeyState;
@@ -19,7 +15,7 @@ use super::{
     table::{LedgerTable, Timestamp},
 };
 use crate::{
-    dedupe::{Claim, ClaimOutcome, ClaimTerms, EventKey, StoreError},
+    dedupe::{Claim, ClaimOutcome, ClaimTerms, EventKey, LedgerSelection, StoreError},
     inbox::{
         Acceptance, ActivePause, Counts, DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, InboxStore, Lease,
         LeaseBatch, LeaseRequest, LedgerRows, NewDelivery, Page, Pause, SettleOutcome, Settlement, ShowBody,
@@ -72,21 +68,16 @@ impl MemoryStore {
             },
         }
     }
+}
 
-    /// Forgets each key whose delivery or ledger entry `which` selects by its event and its time of acceptance. Keys of
-    /// unfinished deliveries stay.
-    fn forget_keys(&self, which: impl Fn(&EventKey, Timestamp) -> bool) -> u64 {
-        let mut state = self.shared.state();
-        let StoreState { ledger, deliveries } = &mut *state;
-        let now = self.shared.now();
-        let mut keys: BTreeSet<_> = deliveries.keys(&which).into_iter().collect();
-        keys.extend(ledger.keys(now, |entry| which(&entry.event, entry.claimed_at)));
-        keys.retain(|key| !deliveries.is_unfinished(key));
-        for key in &keys {
-            deliveries.forget(key);
-            ledger.forget_key(key);
-        }
-        keys.len() as u64
+impl StoreState {
+    /// Returns the keys that can be forgotten: those whose delivery or ledger entry is selected, without the keys of
+    /// unfinished deliveries.
+    fn forgettable_keys(&self, selection: &LedgerSelection, now: Timestamp) -> BTreeSet<EventKey> {
+        let mut keys: BTreeSet<_> = self.deliveries.keys(selection, now).into_iter().collect();
+        keys.extend(self.ledger.keys(selection, now));
+        keys.retain(|key| !self.deliveries.is_unfinished(key));
+        keys
     }
 }
 
@@ -148,7 +139,7 @@ impl InboxStore for MemoryStore {
     }
 }
 
-/// `forget_event` and `forget_accepted` iterate over all deliveries.
+/// `count_keys` and `forget_keys` iterate over all deliveries.
 impl InboxAdmin for MemoryStore {
     async fn find(&self, filter: &Filter, after: Option<DeliveryId>, limit: u32) -> Result<Page, StoreError> {
         Ok(self.shared.state().deliveries.find(filter, after, limit, self.shared.timestamp()))
@@ -181,13 +172,18 @@ impl InboxAdmin for MemoryStore {
         Ok(deleted.len() as u64)
     }
 
-    async fn forget_event(&self, event: &EventKey) -> Result<u64, StoreError> {
-        Ok(self.forget_keys(|of, _| of == event))
+    async fn count_keys(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
+        Ok(self.shared.state().forgettable_keys(selection, self.shared.timestamp()).len() as u64)
     }
 
-    async fn forget_accepted(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
-        let now = self.shared.timestamp();
-        Ok(self.forget_keys(|_, at| window.contains(&at.time_of_day(now))))
+    async fn forget_keys(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
+        let mut state = self.shared.state();
+        let keys = state.forgettable_keys(selection, self.shared.timestamp());
+        for key in &keys {
+            state.deliveries.forget(key);
+            state.ledger.forget_key(key);
+        }
+        Ok(keys.len() as u64)
     }
 
     async fn pause(&self, pause: &Pause, operator: &str) -> Result<u64, StoreError> {

@@ -127,4 +127,37 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<
         self.forget(&kept, 1, "the delivery is kept, although the ledger does not know it any more").await;
         self.counts([0, 0, 0, 0], "all events were forgotten").await;
     }
+
+    pub(super) async fn counts_the_keys_of_an_event(&self) {
+        let ready = delivery("warung", "evt", "body");
+        let [dead, kept, gone, over, expired, held] =
+            ["dead", "kept", "gone", "over", "expired", "held"].map(|body| conflict("warung", "evt", body));
+        let other = delivery("kedai", "evt", "body");
+        self.count_keys(ready.claim().event(), 0, "the event was never accepted").await;
+        for (new, settlement) in [(&dead, dead_letter()), (&kept, done(KEEP)), (&over, done(Duration::ZERO))] {
+            self.accept_for(new, LEASE).await;
+            let lease = self.lease_one(new, "the delivery was accepted").await;
+            self.settle(&lease, settlement).await;
+        }
+        self.advance(LEASE + MARGIN).await;
+        self.make_dead(&other).await;
+        self.handle(&gone, Duration::ZERO).await;
+        self.claim(expired.claim(), "there is no entry").await;
+        self.advance(LEASE + MARGIN).await;
+        self.claim(held.claim(), "there is no entry").await;
+        let lease = self.begin(&conflict("warung", "evt", "leased")).await;
+        self.accept(&ready).await;
+
+        let why = "of one event's deliveries one is dead, one kept, one known to the ledger, and two claimed, one of \
+                   which has expired; the retention of another is over, and two are pending";
+        for _ in 0..2 {
+            self.count_keys(ready.claim().event(), 5, why).await;
+            self.counts([1, 1, 2, 1], "counting changes nothing").await;
+        }
+        self.count_keys(other.claim().event(), 1, "a dead delivery and its ledger row have one key").await;
+        self.forget(&ready, 5, why).await;
+        self.count_keys(ready.claim().event(), 0, "the event was forgotten, and two deliveries are pending").await;
+        self.settle(&lease, done(Duration::ZERO)).await;
+        self.count_keys(ready.claim().event(), 1, "one of the pending deliveries was handled").await;
+    }
 }

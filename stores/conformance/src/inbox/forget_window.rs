@@ -120,6 +120,23 @@ impl<S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> TestedInbox<
         self.show_nothing(dead.id(), "the delivery was forgotten").await;
     }
 
+    pub(super) async fn counts_the_keys_of_a_window(&self) {
+        self.make_with_later_copies().await;
+        let why = "all were accepted 6 hours ago, and copies of all came 4 hours ago: one is dead, one kept, one known to \
+                   the ledger since then, and one pending";
+        for _ in 0..2 {
+            self.count_keys(hours_ago(9, 7), 0, why).await;
+            self.count_keys(hours_ago(7, 5), 2, why).await;
+            self.count_keys(hours_ago(5, 5), 0, "the window is empty").await;
+            self.count_keys(hours_ago(5, 3), 3, why).await;
+            self.count_keys(hours_ago(7, 3), 3, why).await;
+            self.count_keys(hours_ago(3, 1), 0, why).await;
+            self.counts([1, 0, 1, 1], "counting changes nothing").await;
+        }
+        self.forget_accepted(hours_ago(5, 3), 3, why).await;
+        self.count_keys(hours_ago(7, 3), 0, "all were forgotten, except the pending one").await;
+    }
+
     pub(super) async fn restored_ledger_row_has_a_new_claim_time(&self) {
         let all = self.make_with_later_copies().await;
         self.forget_claimed(hours_ago(7, 5), 0, "the entries from 6 hours ago were claimed anew 4 hours ago").await;

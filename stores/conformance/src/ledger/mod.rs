@@ -18,6 +18,7 @@ mod expiry;
 #[cfg(test)]
 mod faulty;
 mod forget;
+mod listing;
 pub(crate) mod model;
 mod races;
 pub(crate) mod reference;
@@ -118,6 +119,12 @@ pub async fn check<L: Ledger>(make: impl AsyncFn() -> L, advance: impl AsyncFn(&
         window_forgets_entries_claimed_in_it,
         window_compares_the_time_of_claim,
         forgets_expired_claims,
+        lists_an_event_with_its_conflicts,
+        lists_entries_claimed_in_a_window,
+        window_has_its_start_and_not_its_end,
+        lists_claimed_and_done_entries,
+        lists_entries_in_pages,
+        leaves_out_entries_that_are_over,
         purges_only_entries_that_are_over,
         purge_keeps_claims_within_their_grace,
         one_of_many_claims_wins,

@@ -9,9 +9,9 @@ use proptest::{
     test_runner::{Config, TestRunner},
 };
 use tokio::runtime::Runtime;
-use tower_klikit::dedupe::{Claim, ClaimOutcome, ClaimTerms, Ledger};
+use tower_klikit::dedupe::{Claim, ClaimOutcome, ClaimTerms, Ledger, LedgerEntry, LedgerSelection, LedgerState};
 
-use super::reference::Entries;
+use super::reference::{Entries, Entry};
 use crate::{ledger, random::Comparison};
 
 /// The number of entries: those of two tenants' events, one of which has two conflicts.
@@ -43,13 +43,14 @@ pub(crate) enum LedgerStep {
         by: Vec<By>,
         terms: ClaimTerms,
     },
-    Forget {
-        entry: usize,
+    List {
+        selection: Selection,
+        /// The entry whose key the listed keys exceed.
+        after: Option<usize>,
+        limit: u32,
     },
-    /// Forgets entries claimed from `start` ago until `end` ago.
-    ForgetClaimed {
-        start: Duration,
-        end: Duration,
+    Forget {
+        selection: Selection,
     },
     Purge {
         limit: u32,
@@ -57,6 +58,37 @@ pub(crate) enum LedgerStep {
     Advance {
         time: Duration,
     },
+}
+
+/// The entries that a call lists or forgets.
+#[derive(Debug, Clone)]
+pub(crate) enum Selection {
+    /// The entries of this entry's event.
+    Event { entry: usize },
+    /// The entries claimed from `start` ago until `end` ago.
+    Claimed { start: Duration, end: Duration },
+}
+
+impl Selection {
+    fn matches(&self, entry: &Entry, now: Duration) -> bool {
+        match self {
+            Self::Event { entry: of } => entry.is_of(By { entry: *of, token: 0 }.claim().event()),
+            Self::Claimed { start, end } => {
+                let age = now - entry.claimed_at;
+                age <= *start && age > *end
+            }
+        }
+    }
+}
+
+impl From<&Selection> for LedgerSelection {
+    fn from(selection: &Selection) -> Self {
+        let wall = SystemTime::now();
+        match selection {
+            Selection::Event { entry } => By { entry: *entry, token: 0 }.claim().event().into(),
+            Selection::Claimed { start, end } => (wall - *start..wall - *end).into(),
+        }
+    }
 }
 
 /// A token, and the entry that it claims.
@@ -87,14 +119,19 @@ pub(super) fn steps(most: usize) -> impl Strategy<Value = Vec<LedgerStep>> {
     let terms = move || (lease(), grace()).prop_map(|(lease, grace)| ClaimTerms { lease, grace });
     let retention = (1_u64..40).prop_map(half);
     let ago = move || (0_u64..20).prop_map(half);
+    let event = || (0..ENTRIES).prop_map(|entry| Selection::Event { entry });
+    let claimed = || (ago(), ago()).prop_map(|(start, end)| Selection::Claimed { start, end });
+    let selection = move || prop_oneof![event(), claimed()];
+    let after = proptest::option::of(0..ENTRIES);
     let by = || (0..ENTRIES, 0..TOKENS).prop_map(|(entry, token)| By { entry, token });
     let step = prop_oneof![
         8 => (by(), terms()).prop_map(|(by, terms)| LedgerStep::Claim { by, terms }),
         4 => (by(), retention).prop_map(|(by, retention)| LedgerStep::Complete { by, retention }),
         2 => by().prop_map(|by| LedgerStep::Release { by }),
         3 => (vec(by(), 0..4), terms()).prop_map(|(by, terms)| LedgerStep::Renew { by, terms }),
-        1 => (0..ENTRIES).prop_map(|entry| LedgerStep::Forget { entry }),
-        1 => (ago(), ago()).prop_map(|(start, end)| LedgerStep::ForgetClaimed { start, end }),
+        3 => (selection(), after, 0_u32..4)
+            .prop_map(|(selection, after, limit)| LedgerStep::List { selection, after, limit }),
+        2 => selection().prop_map(|selection| LedgerStep::Forget { selection }),
         1 => select(vec![0, 1, 2, 100]).prop_map(|limit| LedgerStep::Purge { limit }),
         4 => (1_u64..6).prop_map(|n| LedgerStep::Advance { time: Duration::from_secs(n * STEP) }),
     ];
@@ -194,17 +231,15 @@ async fn take<L: Ledger>(
             let expected: Vec<bool> = claims.iter().map(|claim| entries.renew(claim, terms, now)).collect();
             prop_assert_eq!(found, expected);
         }
-        LedgerStep::Forget { entry } => {
-            let claim = By { entry: *entry, token: 0 }.claim();
-            let found = store.forget(claim.event()).await.unwrap();
-            prop_assert_eq!(found, entries.forget(now, |entry| entry.is_of(claim.event())));
+        LedgerStep::List { selection, after, limit } => {
+            let after = after.map(|entry| *By { entry, token: 0 }.claim().key());
+            let found = store.entries(&selection.into(), after, *limit).await.unwrap();
+            let expected = entries.list(now, after, *limit, |entry| selection.matches(entry, now));
+            same_entries(&found, &expected, now)?;
         }
-        LedgerStep::ForgetClaimed { start, end } => {
-            let wall = SystemTime::now();
-            let found = store.forget_claimed(wall - *start..wall - *end).await.unwrap();
-            let age = |claimed_at| now - claimed_at;
-            let is_in = |claimed_at| age(claimed_at) <= *start && age(claimed_at) > *end;
-            prop_assert_eq!(found, entries.forget(now, |entry| is_in(entry.claimed_at)));
+        LedgerStep::Forget { selection } => {
+            let found = store.forget(&selection.into()).await.unwrap();
+            prop_assert_eq!(found, entries.forget(now, |entry| selection.matches(entry, now)));
         }
         LedgerStep::Purge { limit } => {
             let purged = store.purge(*limit).await.unwrap();
@@ -214,6 +249,25 @@ async fn take<L: Ledger>(
             advance(store, *time).await;
             reference.now += *time;
         }
+    }
+    Ok(())
+}
+
+/// Compares listed entries. Tolerates the real time that passes during a case, and a store's clock that is a little off.
+fn same_entries(found: &[LedgerEntry], expected: &[Entry], now: Duration) -> Comparison {
+    let (wall, tolerance) = (SystemTime::now(), Duration::from_secs(STEP / 2));
+    prop_assert_eq!(found.len(), expected.len(), "{:?}, not {:?}", found, expected);
+    for (found, expected) in found.iter().zip(expected) {
+        let claim = &expected.claim;
+        prop_assert_eq!((found.key, found.event, found.digest), (*claim.key(), *claim.event(), *claim.digest()));
+        let state = if expected.is_done { LedgerState::Done } else { LedgerState::Claimed };
+        prop_assert_eq!(found.state, state);
+        let is_near = |found: SystemTime, time: Duration| {
+            let expected = if time < now { wall - (now - time) } else { wall + (time - now) };
+            found.max(expected).duration_since(found.min(expected)).is_ok_and(|off| off < tolerance)
+        };
+        prop_assert!(is_near(found.claimed_at, expected.claimed_at), "{:?}, not {:?} at {:?}", found, expected, now);
+        prop_assert!(is_near(found.until, expected.until), "{:?}, not {:?} at {:?}", found, expected, now);
     }
     Ok(())
 }

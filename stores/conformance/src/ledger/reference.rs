@@ -1,6 +1,6 @@
 //! The reference for ledgers, with which stores are compared. The code is simple rather than fast.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::Bound, time::Duration};
 
 use tower_klikit::dedupe::{BodyDigest, Claim, ClaimOutcome, ClaimTerms, EventKey};
 
@@ -99,6 +99,20 @@ impl Entries {
         let Some(entry) = self.held(claim, now) else { return false };
         *entry = Entry { claimed_at: entry.claimed_at, ..Entry::claimed(&entry.claim, terms, now) };
         true
+    }
+
+    /// Returns up to `limit` kept entries that `chosen` selects, with keys larger than `after`, in the order of their keys.
+    pub(crate) fn list(
+        &self,
+        now: Duration,
+        after: Option<EventKey>,
+        limit: u32,
+        chosen: impl Fn(&Entry) -> bool,
+    ) -> Vec<Entry> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let following = self.0.range((start, Bound::Unbounded)).map(|(_, entry)| entry);
+        let kept = following.filter(|entry| entry.kept_until > now && chosen(entry));
+        kept.take(limit as usize).cloned().collect()
     }
 
     /// Removes the entries that `chosen` selects. Returns the number of those that were still kept.

@@ -93,13 +93,13 @@ impl<'a, L: Ledger, A: AsyncFn(&L, Duration)> TestedLedger<'a, L, A> {
 
     /// Forgets the event of this claim.
     pub(super) async fn forget(&self, claim: &Claim, expected: u64, why: &str) {
-        let forgotten = self.answer("forget", self.store.forget(claim.event()).await);
+        let forgotten = self.answer("forget", self.store.forget(&claim.event().into()).await);
         self.same("forget", &forgotten, &expected, why);
     }
 
     pub(super) async fn forget_claimed(&self, window: Range<SystemTime>, expected: u64, why: &str) {
-        let forgotten = self.answer("forget_claimed", self.store.forget_claimed(window).await);
-        self.same("forget_claimed", &forgotten, &expected, why);
+        let forgotten = self.answer("forget", self.store.forget(&window.into()).await);
+        self.same("forget", &forgotten, &expected, why);
     }
 
     pub(super) async fn purge(&self, limit: u32) -> u64 {
@@ -121,7 +121,7 @@ impl<'a, L: Ledger, A: AsyncFn(&L, Duration)> TestedLedger<'a, L, A> {
         })
     }
 
-    fn same<T: PartialEq + Debug>(&self, call: &str, found: &T, expected: &T, why: &str) {
+    pub(super) fn same<T: PartialEq + Debug>(&self, call: &str, found: &T, expected: &T, why: &str) {
         self.holds(found == expected, &format!("{call} returned {found:?}, not {expected:?}: {why}"));
     }
 

@@ -1,10 +1,10 @@
 //! The admin calls.
 
-use std::{ops::Range, time::SystemTime};
+use std::time::SystemTime;
 
 use tokio_postgres::Row;
 use tower_klikit::{
-    dedupe::{EventKey, StoreError},
+    dedupe::{LedgerSelection, StoreError},
     inbox::{
         ActivePause, AttemptRecord, DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, LedgerRows, Page, Pause,
         SearchTerm, ShowBody,
@@ -108,15 +108,29 @@ impl InboxAdmin for PostgresStore {
         self.run_counted(1, &inbox.begin_many, statements).await
     }
 
-    async fn forget_event(&self, event: &EventKey) -> Result<u64, StoreError> {
+    async fn count_keys(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
         self.require_inbox()?;
-        self.run_alone(&self.shared.inbox.forget_event, &[&bytes(event)]).await
+        let inbox = &self.shared.inbox;
+        let answer = match selection {
+            LedgerSelection::Event(event) => self.run_long(&inbox.count_event, &[&bytes(event)]).await?,
+            LedgerSelection::Claimed(window) => {
+                let (start, end) = (within_calendar(window.start), within_calendar(window.end));
+                self.run_long(&inbox.count_accepted, &[&start, &end]).await?
+            }
+        };
+        count(&answer)
     }
 
-    async fn forget_accepted(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
+    async fn forget_keys(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
         self.require_inbox()?;
-        let (start, end) = (within_calendar(window.start), within_calendar(window.end));
-        self.run_alone(&self.shared.inbox.forget_accepted, &[&start, &end]).await
+        let inbox = &self.shared.inbox;
+        match selection {
+            LedgerSelection::Event(event) => self.run_alone(&inbox.forget_event, &[&bytes(event)]).await,
+            LedgerSelection::Claimed(window) => {
+                let (start, end) = (within_calendar(window.start), within_calendar(window.end));
+                self.run_alone(&inbox.forget_accepted, &[&start, &end]).await
+            }
+        }
     }
 
     async fn pause(&self, pause: &Pause, operator: &str) -> Result<u64, StoreError> {

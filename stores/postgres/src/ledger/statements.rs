@@ -28,6 +28,11 @@ pub(crate) struct LedgerSql {
     pub(crate) renew: Sql,
     /// Key, token.
     pub(crate) release: Sql,
+    /// Event, key to start after or NULL, limit. Returns rows: key, event or NULL, digest, whether the entry is done,
+    /// claimed_at and until.
+    pub(crate) list: Sql,
+    /// Start and end, key to start after or NULL, limit. Returns the rows of [`list`](Self::list).
+    pub(crate) list_claimed: Sql,
     /// Event. Returns one row: the number of removed entries.
     pub(crate) forget: Sql,
     /// Start and end. Returns one row: the number of removed entries.
@@ -78,8 +83,10 @@ impl LedgerSql {
                 key = uuid(1),
                 token = uuid(2),
             )),
-            forget: Sql::new(forget(&table, &format!("key = {event} OR event_key = {event}", event = uuid(1)))),
-            forget_claimed: Sql::new(forget(&table, "claimed_at >= $1::timestamptz AND claimed_at < $2::timestamptz")),
+            list: Sql::new(list(&table, &of_event(1), 2)),
+            list_claimed: Sql::new(list(&table, CLAIMED_WITHIN, 3)),
+            forget: Sql::new(forget(&table, &of_event(1))),
+            forget_claimed: Sql::new(forget(&table, CLAIMED_WITHIN)),
             // Skip rows that a node is about to claim, so that neither waits for the other.
             purge: Sql::new(format!(
                 r"
@@ -97,13 +104,15 @@ impl LedgerSql {
     }
 
     /// Returns the statements that are checked when the store is opened.
-    pub(crate) fn each(&self) -> [&Sql; 9] {
+    pub(crate) fn each(&self) -> [&Sql; 11] {
         [
             &self.claim,
             &self.read,
             &self.complete,
             &self.renew,
             &self.release,
+            &self.list,
+            &self.list_claimed,
             &self.forget,
             &self.forget_claimed,
             &self.purge,
@@ -191,6 +200,36 @@ fn renew(table: &str) -> String {
         ORDER BY asked.position",
         lease = after(3),
         grace = after(4),
+    )
+}
+
+/// Holds for the entries that were claimed between the first two parameters.
+const CLAIMED_WITHIN: &str = "claimed_at >= $1::timestamptz AND claimed_at < $2::timestamptz";
+
+/// Returns a condition that holds for the entries of the event in this parameter.
+fn of_event(parameter: u8) -> String {
+    format!("(key = {event} OR event_key = {event})", event = uuid(parameter))
+}
+
+/// Returns the statement that lists entries in the order of their keys. The parameters from `after` on are the key to start
+/// after, or NULL, and the limit. Leaves out entries that are unreadable after an edit by hand.
+fn list(table: &str, which: &str, after: u8) -> String {
+    format!(
+        r"
+        SELECT uuid_send(key), uuid_send(event_key), digest, state = {DONE}, claimed_at, until
+        FROM {table}
+        WHERE
+            {which}
+            AND {KEPT_UNTIL} > clock_timestamp()
+            AND (${after}::bytea IS NULL OR key > {key})
+            AND state IN ({CLAIMED}, {DONE})
+            AND octet_length(digest) = 32
+            AND isfinite(claimed_at)
+            AND isfinite(until)
+        ORDER BY key
+        LIMIT ${limit}::bigint",
+        key = uuid(after),
+        limit = after + 1,
     )
 }
 

@@ -1,20 +1,19 @@
 //! The implementation of `Ledger`.
 
-use std::{
-    ops::Range,
-    time::{Duration, SystemTime},
-};
+use std::time::Duration;
 
 use tokio_postgres::{
     GenericClient, Row,
     types::{ToSql, Type},
 };
-use tower_klikit::dedupe::{Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, StoreError};
+use tower_klikit::dedupe::{
+    Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, LedgerEntry, LedgerSelection, LedgerState, StoreError,
+};
 
 use crate::{
     connection::{Failure, TRIES},
     store::{PostgresStore, Shared},
-    values::{Digest, bytes, count, seconds, within_calendar},
+    values::{Digest, Key, bytes, count, seconds, within_calendar},
 };
 
 impl PostgresStore {
@@ -108,13 +107,34 @@ impl Ledger for PostgresStore {
         renewed.map_err(StoreError::new)
     }
 
-    async fn forget(&self, event: &EventKey) -> Result<u64, StoreError> {
-        count(&self.run_long(&self.shared.ledger.forget, &[&bytes(event)]).await?)
+    async fn entries(
+        &self,
+        selection: &LedgerSelection,
+        after: Option<EventKey>,
+        limit: u32,
+    ) -> Result<Vec<LedgerEntry>, StoreError> {
+        let ledger = &self.shared.ledger;
+        let (after, limit) = (after.as_ref().map(bytes), i64::from(limit));
+        let answer = match selection {
+            LedgerSelection::Event(event) => self.run_long(&ledger.list, &[&bytes(event), &after, &limit]).await?,
+            LedgerSelection::Claimed(window) => {
+                let (start, end) = (within_calendar(window.start), within_calendar(window.end));
+                self.run_long(&ledger.list_claimed, &[&start, &end, &after, &limit]).await?
+            }
+        };
+        answer.rows.iter().map(entry).collect::<Result<_, _>>().map_err(StoreError::new)
     }
 
-    async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
-        let (start, end) = (within_calendar(window.start), within_calendar(window.end));
-        count(&self.run_long(&self.shared.ledger.forget_claimed, &[&start, &end]).await?)
+    async fn forget(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
+        let ledger = &self.shared.ledger;
+        let answer = match selection {
+            LedgerSelection::Event(event) => self.run_long(&ledger.forget, &[&bytes(event)]).await?,
+            LedgerSelection::Claimed(window) => {
+                let (start, end) = (within_calendar(window.start), within_calendar(window.end));
+                self.run_long(&ledger.forget_claimed, &[&start, &end]).await?
+            }
+        };
+        count(&answer)
     }
 
     async fn purge(&self, limit: u32) -> Result<u64, StoreError> {
@@ -130,6 +150,22 @@ fn key_and_token(claim: &Claim) -> (&[u8], &[u8]) {
 /// Returns the seconds until a claim expires, and until the end of its grace.
 fn in_seconds(terms: &ClaimTerms) -> (f64, f64) {
     (seconds(terms.lease), seconds(terms.lease.saturating_add(terms.grace)))
+}
+
+/// Reads an entry.
+fn entry(row: &Row) -> Result<LedgerEntry, tokio_postgres::Error> {
+    let key: Key = row.try_get(0)?;
+    let event: Option<Key> = row.try_get(1)?;
+    let digest: Digest = row.try_get(2)?;
+    let is_done: bool = row.try_get(3)?;
+    Ok(LedgerEntry {
+        key: key.0,
+        event: event.map_or(key.0, |event| event.0),
+        digest: digest.0,
+        state: if is_done { LedgerState::Done } else { LedgerState::Claimed },
+        claimed_at: row.try_get(4)?,
+        until: row.try_get(5)?,
+    })
 }
 
 /// Returns the outcome of a claim that found this entry. Returns `None` if the token itself holds the entry, so that it must

@@ -95,7 +95,7 @@ async fn expired_claim_still_belongs_to_its_token() {
     let forgotten = claim(3);
     store.claim(&forgotten, &TERMS).await.unwrap();
     client.execute(EXPIRE, &[]).await.unwrap();
-    assert_eq!(store.forget(forgotten.event()).await.unwrap(), 1);
+    assert_eq!(store.forget(&forgotten.event().into()).await.unwrap(), 1);
     assert!(!store.complete(&forgotten, RETENTION).await.unwrap());
 }
 
@@ -131,7 +131,7 @@ async fn entry_past_its_grace_or_retention_is_absent() {
     client.execute(END, &[]).await.unwrap();
     assert!(!store.complete(&first, RETENTION).await.unwrap());
     assert!(!renew(&store, &first).await);
-    assert_eq!(store.forget(first.event()).await.unwrap(), 0);
+    assert_eq!(store.forget(&first.event().into()).await.unwrap(), 0);
     assert_eq!(store.claim(&second, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     assert!(!store.complete(&first, RETENTION).await.unwrap(), "the old token no longer holds the claim");
     assert!(store.complete(&second, RETENTION).await.unwrap());
@@ -248,8 +248,8 @@ async fn forgets_an_event_with_its_conflicts() {
         let conflict = Claim::new(key(conflict.into()), key(1), digest(conflict.into()), [conflict; 16]);
         assert_eq!(store.claim(&conflict, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     }
-    assert_eq!(store.forget(claim(1).event()).await.unwrap(), 3);
-    assert_eq!(store.forget(claim(1).event()).await.unwrap(), 0);
+    assert_eq!(store.forget(&claim(1).event().into()).await.unwrap(), 3);
+    assert_eq!(store.forget(&claim(1).event().into()).await.unwrap(), 0);
     assert_eq!(store.claim(&claim(1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     assert_eq!(store.claim(&claim(10), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     assert_eq!(store.claim(&claim(2), &TERMS).await.unwrap(), done(2));
@@ -269,14 +269,18 @@ async fn forgets_what_was_claimed_in_a_window() {
         SET claimed_at = timestamptz '2026-03-01 00:00Z' + interval '10 minutes' * get_byte(uuid_send(key), 7)";
     client.execute(order, &[]).await.unwrap();
     let at = |minutes: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(1_772_323_200 + 60 * minutes);
-    assert_eq!(store.forget_claimed(at(20)..at(50)).await.unwrap(), 3, "the window includes its start and not its end");
+    assert_eq!(
+        store.forget(&(at(20)..at(50)).into()).await.unwrap(),
+        3,
+        "the window includes its start and not its end"
+    );
     for event in 0..10 {
         let now = store.claim(&claim(event), &TERMS).await.unwrap();
         assert_eq!(now == ClaimOutcome::Claimed, (2..5).contains(&event), "{event}");
     }
     let far = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 60);
-    assert_eq!(store.forget_claimed(far..far).await.unwrap(), 0);
-    assert_eq!(store.forget_claimed(SystemTime::UNIX_EPOCH..far).await.unwrap(), 10);
+    assert_eq!(store.forget(&(far..far).into()).await.unwrap(), 0);
+    assert_eq!(store.forget(&(SystemTime::UNIX_EPOCH..far).into()).await.unwrap(), 10);
 }
 
 /// 64 copies at a time on two nodes, in many rounds, so that claims compete with claims and completions.

@@ -277,7 +277,7 @@ async fn forgotten_delivery_gets_a_job_that_runs() {
     kitchen.client.query_one(fail, &[]).await.unwrap();
     assert_eq!(send(&inbox, "evt-1", "{}").await, StatusCode::OK);
     assert_eq!(count(&kitchen.client, ENQUEUED).await, 1, "the second copy is a duplicate");
-    assert_eq!(store.forget_event(&EventKey::of_event("default", "evt-1")).await.unwrap(), 1);
+    assert_eq!(store.forget_keys(&EventKey::of_event("default", "evt-1").into()).await.unwrap(), 1);
     assert_eq!(send(&inbox, "evt-1", "{}").await, StatusCode::OK);
     let waiting = "SELECT count(*) FROM graphile_worker.jobs WHERE attempts < max_attempts";
     assert_eq!(count(&kitchen.client, waiting).await, 1);

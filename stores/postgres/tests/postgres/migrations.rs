@@ -47,7 +47,7 @@ async fn printed_migrations_suffice_without_ddl_rights() {
     assert_eq!(accept(&store, &new).await, Acceptance::Revived);
     let leased = lease(&store, 1).await;
     finish(&store, leased[0].lease(), LEASE).await;
-    assert_eq!(store.forget_event(new.claim().event()).await.unwrap(), 1);
+    assert_eq!(store.forget_keys(&new.claim().event().into()).await.unwrap(), 1);
     store.counts().await.unwrap();
     assert_eq!(store.purge_done(1).await.unwrap(), 0);
     assert!(!retry(&store, leased[0].lease().id()).await.unwrap());

@@ -213,17 +213,17 @@ async fn use_all(store: &PostgresStore, round: u64) {
     .await;
     assert_eq!(store.counts().await.unwrap().ready, u64::from(WITNESSES));
     assert_eq!(store.purge_done(100).await.unwrap(), 0);
-    assert_eq!(store.forget_event(new.claim().event()).await.unwrap(), 1);
+    assert_eq!(store.forget_keys(&new.claim().event().into()).await.unwrap(), 1);
     let long_ago = SystemTime::UNIX_EPOCH..SystemTime::UNIX_EPOCH + LEASE;
-    assert_eq!(store.forget_accepted(long_ago.clone()).await.unwrap(), 0);
+    assert_eq!(store.forget_keys(&long_ago.clone().into()).await.unwrap(), 0);
 
     let released = claim(round);
     assert_eq!(store.claim(&released, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     store.release(&released).await.unwrap();
     handle(store, round).await.unwrap();
-    assert_eq!(store.forget_claimed(long_ago).await.unwrap(), 0);
+    assert_eq!(store.forget(&long_ago.into()).await.unwrap(), 0);
     assert_eq!(store.purge(100).await.unwrap(), 0);
-    assert_eq!(store.forget(released.event()).await.unwrap(), 1);
+    assert_eq!(store.forget(&released.event().into()).await.unwrap(), 1);
 }
 
 /// Leases all deliveries. Returns the lease on `new`, and the others.

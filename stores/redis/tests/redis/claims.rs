@@ -149,7 +149,7 @@ async fn expired_claim_can_be_taken_over() {
         assert!(matches!(outcome, ClaimOutcome::InFlight { .. }), "{outcome:?}");
         assert!(store.complete(&second, RETENTION).await.unwrap());
     }
-    assert_eq!(store.forget(claim(1, 0).event()).await.unwrap(), 2);
+    assert_eq!(store.forget(&claim(1, 0).event().into()).await.unwrap(), 2);
 }
 
 #[tokio::test]
@@ -260,7 +260,7 @@ async fn foreign_value_under_key_is_an_error() {
         store.complete(claim, RETENTION).await.unwrap_err();
         store.renew(std::slice::from_ref(claim), &TERMS).await.unwrap_err();
         store.release(claim).await.unwrap_err();
-        store.forget(claim.event()).await.unwrap_err();
+        store.forget(&claim.event().into()).await.unwrap_err();
         let left: bool = redis::cmd("EXISTS").arg(name(&redis.prefix, event)).query_async(&mut raw).await.unwrap();
         assert!(left, "{event}");
     }

@@ -21,8 +21,8 @@ async fn forgets_an_event_with_its_conflicts() {
     handle(&store, &claim(2, 4)).await;
     handle(&store, &conflict(20, 2, 5)).await;
 
-    assert_eq!(store.forget(claim(1, 0).event()).await.unwrap(), 3);
-    assert_eq!(store.forget(claim(1, 0).event()).await.unwrap(), 0);
+    assert_eq!(store.forget(&claim(1, 0).event().into()).await.unwrap(), 3);
+    assert_eq!(store.forget(&claim(1, 0).event().into()).await.unwrap(), 0);
     assert!(!store.complete(&conflict(11, 1, 3), RETENTION).await.unwrap());
     for again in [claim(1, 9), conflict(10, 1, 9), conflict(11, 1, 9)] {
         assert_eq!(store.claim(&again, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
@@ -45,11 +45,11 @@ async fn counts_only_entries_of_the_event() {
     // This entry under the key of event 1 belongs to event 3.
     handle(&store, &conflict(1, 3, 1)).await;
 
-    assert_eq!(store.forget(claim(1, 0).event()).await.unwrap(), 0);
+    assert_eq!(store.forget(&claim(1, 0).event().into()).await.unwrap(), 0);
     assert_eq!(store.claim(&conflict(11, 2, 9), &TERMS).await.unwrap(), done(11));
     assert_eq!(store.claim(&conflict(1, 3, 9), &TERMS).await.unwrap(), done(1));
-    assert_eq!(store.forget(claim(2, 0).event()).await.unwrap(), 1);
-    assert_eq!(store.forget(claim(3, 0).event()).await.unwrap(), 1);
+    assert_eq!(store.forget(&claim(2, 0).event().into()).await.unwrap(), 1);
+    assert_eq!(store.forget(&claim(3, 0).event().into()).await.unwrap(), 1);
 }
 
 #[tokio::test]
@@ -101,15 +101,15 @@ async fn forgets_a_window_of_time() {
         assert!(store.complete(&claim(event, 1), RETENTION).await.unwrap());
     }
 
-    assert_eq!(store.forget_claimed(times[2]..times[1]).await.unwrap(), 0);
-    assert_eq!(store.forget_claimed(UNIX_EPOCH..times[0]).await.unwrap(), 0);
-    assert_eq!(store.forget_claimed(times[1]..times[2]).await.unwrap(), EACH + 1);
-    assert_eq!(store.forget_claimed(times[1]..times[2]).await.unwrap(), 0);
+    assert_eq!(store.forget(&(times[2]..times[1]).into()).await.unwrap(), 0);
+    assert_eq!(store.forget(&(UNIX_EPOCH..times[0]).into()).await.unwrap(), 0);
+    assert_eq!(store.forget(&(times[1]..times[2]).into()).await.unwrap(), EACH + 1);
+    assert_eq!(store.forget(&(times[1]..times[2]).into()).await.unwrap(), 0);
     assert_eq!(store.claim(&claim(0, 9), &TERMS).await.unwrap(), done(0));
     assert_eq!(store.claim(&claim(EACH, 9), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     assert!(matches!(store.claim(&claim(2 * EACH, 9), &TERMS).await.unwrap(), ClaimOutcome::InFlight { .. }));
     let end = UNIX_EPOCH + Duration::from_secs(1 << 40);
-    assert_eq!(store.forget_claimed(UNIX_EPOCH..end).await.unwrap(), 2 * EACH + 3);
+    assert_eq!(store.forget(&(UNIX_EPOCH..end).into()).await.unwrap(), 2 * EACH + 3);
 }
 
 #[tokio::test]
@@ -121,9 +121,9 @@ async fn window_bounds_are_exact() {
     let value: Vec<u8> = redis::cmd("GET").arg(name(&redis.prefix, 1)).query_async(&mut raw).await.unwrap();
     let at = UNIX_EPOCH + Duration::from_micros(u64::from_be_bytes(value[1..9].try_into().unwrap()));
     let micro = Duration::from_micros(1);
-    assert_eq!(store.forget_claimed(at - micro..at).await.unwrap(), 0);
-    assert_eq!(store.forget_claimed(at + micro..at + 2 * micro).await.unwrap(), 0);
-    assert_eq!(store.forget_claimed(at..at + micro).await.unwrap(), 1);
+    assert_eq!(store.forget(&(at - micro..at).into()).await.unwrap(), 0);
+    assert_eq!(store.forget(&(at + micro..at + 2 * micro).into()).await.unwrap(), 0);
+    assert_eq!(store.forget(&(at..at + micro).into()).await.unwrap(), 1);
 }
 
 /// Some prefixes are the beginning of other prefixes, and some would match other prefixes as glob patterns.
@@ -145,9 +145,9 @@ async fn other_prefixes_are_left_alone() {
             assert_eq!(other.claim(&claim(1, 2), &TERMS).await.unwrap(), done(1));
         }
         if n % 2 == 0 {
-            assert_eq!(store.forget_claimed(always.clone()).await.unwrap(), 2);
+            assert_eq!(store.forget(&always.clone().into()).await.unwrap(), 2);
         } else {
-            assert_eq!(store.forget(claim(1, 1).event()).await.unwrap(), 2);
+            assert_eq!(store.forget(&claim(1, 1).event().into()).await.unwrap(), 2);
         }
     }
 }
@@ -170,8 +170,8 @@ async fn forgotten_claim_stays_forgotten() {
         }
         // During its grace, an expired claim is still forgotten and counted.
         let forgotten = match event {
-            3 => store.forget_claimed(always.clone()).await.unwrap(),
-            _ => store.forget(first.event()).await.unwrap(),
+            3 => store.forget(&always.clone().into()).await.unwrap(),
+            _ => store.forget(&first.event().into()).await.unwrap(),
         };
         assert_eq!(forgotten, 1, "{event}");
         assert!(!store.complete(&first, RETENTION).await.unwrap());

@@ -2,14 +2,13 @@
 
 use std::{
     collections::HashMap,
-    ops::Range,
     sync::{Arc, Mutex},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use serde_json::Value;
 use tower_klikit::{
-    dedupe::{EventKey, StoreError},
+    dedupe::{LedgerSelection, StoreError},
     inbox::{
         Acceptance, ActivePause, Counts, DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, InboxStore, Lease,
         LeaseBatch, LeaseRequest, LedgerRows, NewDelivery, Page, Pause, SettleOutcome, Settlement, ShowBody,
@@ -138,12 +137,12 @@ impl<S: InboxAdmin> InboxAdmin for Recorded<S> {
         self.store.delete(ids, states, ledger).await
     }
 
-    async fn forget_event(&self, event: &EventKey) -> StoreResult<u64> {
-        self.store.forget_event(event).await
+    async fn count_keys(&self, selection: &LedgerSelection) -> StoreResult<u64> {
+        self.store.count_keys(selection).await
     }
 
-    async fn forget_accepted(&self, window: Range<SystemTime>) -> StoreResult<u64> {
-        self.store.forget_accepted(window).await
+    async fn forget_keys(&self, selection: &LedgerSelection) -> StoreResult<u64> {
+        self.store.forget_keys(selection).await
     }
 
     async fn pause(&self, pause: &Pause, operator: &str) -> StoreResult<u64> {

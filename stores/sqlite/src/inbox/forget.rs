@@ -44,10 +44,10 @@ impl Cursor {
     pub(crate) const DONE: Self = Self::Done { due: i64::MIN, after: i64::MIN };
 }
 
-/// The outcome of a part of a walk that deletes deliveries.
-pub(crate) struct DeletedPart {
-    /// The number of deleted deliveries.
-    pub(crate) deleted: u64,
+/// The outcome of a part of a walk that deletes or counts finished deliveries.
+pub(crate) struct FinishedPart {
+    /// The number of deliveries that were deleted or counted.
+    pub(crate) number: u64,
     /// The position of the next part, or `None` at the end of the walk.
     pub(crate) next: Option<Cursor>,
     /// The error if some deliveries could not be read or deleted.
@@ -113,31 +113,34 @@ impl Deliveries<'_> {
         from: Cursor,
         rows: u32,
         window: &Range<i64>,
-    ) -> rusqlite::Result<DeletedPart> {
+    ) -> rusqlite::Result<FinishedPart> {
         let (ids, next) = self.finished(from, i64::MAX, rows)?;
-        self.delete_each(&ids, next, |id| {
-            let mut read = self.connection.prepare_cached(&self.sql.admin.read_key_and_accepted_at)?;
-            let found = read.query_row([id], |row| {
-                let key = blob(row.get_ref(0)?, "key").ok().map(<[u8]>::to_vec);
-                Ok((key, integer(row.get_ref(1)?, "accepted_at").ok()))
-            });
-            let Some((key, accepted_at)) = found.optional()? else { return Ok(false) };
-            // A delivery whose time is unreadable stays.
-            if !accepted_at.is_some_and(|accepted_at| window.contains(&accepted_at)) {
-                return Ok(false);
-            }
+        self.each_finished(&ids, next, |id| {
+            let Some(key) = self.key_if_accepted(id, window)? else { return Ok(false) };
             self.connection.prepare_cached(&self.sql.admin.forget_key_in_ledger)?.execute([&key])?;
             self.delete(id)?;
             Ok(true)
         })
     }
 
+    /// Returns the key of a delivery that was accepted in the window, or `Some(None)` if its key is unreadable. A delivery
+    /// whose time is unreadable was not.
+    pub(super) fn key_if_accepted(&self, id: i64, window: &Range<i64>) -> rusqlite::Result<Option<Option<Vec<u8>>>> {
+        let mut read = self.connection.prepare_cached(&self.sql.admin.read_key_and_accepted_at)?;
+        let found = read.query_row([id], |row| {
+            let key = blob(row.get_ref(0)?, "key").ok().map(<[u8]>::to_vec);
+            Ok((key, integer(row.get_ref(1)?, "accepted_at").ok()))
+        });
+        let is_accepted = |accepted_at: Option<i64>| accepted_at.is_some_and(|at| window.contains(&at));
+        Ok(found.optional()?.filter(|(_, accepted_at)| is_accepted(*accepted_at)).map(|(key, _)| key))
+    }
+
     /// Deletes up to `rows` kept deliveries whose time has expired, or their bodies alone if their history is kept for
     /// longer.
-    pub(crate) fn purge(&self, from: Cursor, rows: u32) -> rusqlite::Result<DeletedPart> {
+    pub(crate) fn purge(&self, from: Cursor, rows: u32) -> rusqlite::Result<FinishedPart> {
         let now = self.timestamp.now();
         let (ids, next) = self.finished(from, now, rows)?;
-        self.delete_each(&ids, next, |id| {
+        self.each_finished(&ids, next, |id| {
             let mut keep = self.connection.prepare_cached(&self.sql.admin.keep_history)?;
             if keep.execute(params![id, now])? > 0 {
                 self.drop_body(id)?;
@@ -149,21 +152,21 @@ impl Deliveries<'_> {
     }
 
     /// Deletes up to `rows` kept deliveries, those whose time ends soonest first.
-    pub(crate) fn evict(&self, from: Cursor, rows: u32) -> rusqlite::Result<DeletedPart> {
+    pub(crate) fn evict(&self, from: Cursor, rows: u32) -> rusqlite::Result<FinishedPart> {
         let (ids, next) = self.finished(from, i64::MAX, rows)?;
-        self.delete_each(&ids, next, |id| self.delete(id).map(|()| true))
+        self.each_finished(&ids, next, |id| self.delete(id).map(|()| true))
     }
 
     /// Deletes up to `rows` dead deliveries that were accepted at least `age` ago, in the order of their ids. Younger
     /// deliveries stay, and end the walk.
-    pub(crate) fn purge_dead(&self, from: Cursor, rows: u32, age: Duration) -> rusqlite::Result<DeletedPart> {
+    pub(crate) fn purge_dead(&self, from: Cursor, rows: u32, age: Duration) -> rusqlite::Result<FinishedPart> {
         // The kept deliveries come after all dead ones.
-        let Cursor::Dead { after } = from else { return Ok(DeletedPart { deleted: 0, next: None, failed: None }) };
+        let Cursor::Dead { after } = from else { return Ok(FinishedPart { number: 0, next: None, failed: None }) };
         let latest = self.timestamp.before(age);
         let ids = self.list_dead(after, rows)?;
         let next = ids.last().map(|last| Cursor::Dead { after: *last });
         let mut has_younger = false;
-        let mut part = self.delete_each(&ids, next, |id| {
+        let mut part = self.each_finished(&ids, next, |id| {
             let mut read = self.connection.prepare_cached(&self.sql.admin.read_since)?;
             let since = read.query_row([id], |row| Ok(integer(row.get_ref(0)?, "since").ok()));
             // A delivery whose time is unreadable stays.
@@ -189,7 +192,7 @@ impl Deliveries<'_> {
 
     /// Returns the ids of the next `rows` finished deliveries, and the next position. Of the kept deliveries, returns
     /// only those whose time ends at `until` or before.
-    fn finished(&self, from: Cursor, until: i64, rows: u32) -> rusqlite::Result<(Vec<i64>, Option<Cursor>)> {
+    pub(super) fn finished(&self, from: Cursor, until: i64, rows: u32) -> rusqlite::Result<(Vec<i64>, Option<Cursor>)> {
         match from {
             Cursor::Dead { after } => {
                 let ids = self.list_dead(after, rows)?;
@@ -212,18 +215,18 @@ impl Deliveries<'_> {
         }
     }
 
-    /// Calls `delete` for each delivery, and counts those for which it returns `true`. If some cannot be read or
-    /// deleted, continues with the others and returns the error as [`DeletedPart::failed`].
-    fn delete_each(
+    /// Calls `choose` for each delivery, and counts those for which it returns `true`. If some cannot be read or
+    /// deleted, continues with the others and returns the error as [`FinishedPart::failed`].
+    pub(super) fn each_finished(
         &self,
         ids: &[i64],
         next: Option<Cursor>,
-        mut delete: impl FnMut(i64) -> rusqlite::Result<bool>,
-    ) -> rusqlite::Result<DeletedPart> {
-        let mut part = DeletedPart { deleted: 0, next, failed: None };
+        mut choose: impl FnMut(i64) -> rusqlite::Result<bool>,
+    ) -> rusqlite::Result<FinishedPart> {
+        let mut part = FinishedPart { number: 0, next, failed: None };
         for id in ids {
-            match self.isolation.isolate(|| delete(*id))? {
-                Ok(deleted) => part.deleted += u64::from(deleted),
+            match self.isolation.isolate(|| choose(*id))? {
+                Ok(chosen) => part.number += u64::from(chosen),
                 Err(fault) => part.failed = Some(fault.into()),
             }
         }

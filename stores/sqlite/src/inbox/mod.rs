@@ -2,6 +2,7 @@
 
 mod accept;
 mod attempts;
+mod count_keys;
 mod deliveries;
 mod forget;
 mod leases;
@@ -22,7 +23,7 @@ mod turns;
 
 pub(super) use self::{
     deliveries::Deliveries,
-    forget::{Cursor, DeletedPart},
+    forget::{Cursor, FinishedPart},
     leases::{LeaseOutcome, LeaseTerms},
     selection::SelectTerms,
     sql::InboxSql,

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, named_params, params, types::ValueRef};
-use tower_klikit::dedupe::{BodyDigest, Claim, ClaimOutcome, ClaimTerms, EventKey};
+use rusqlite::{Connection, Row, ToSql, named_params, params, types::ValueRef};
+use tower_klikit::dedupe::{BodyDigest, Claim, ClaimOutcome, ClaimTerms, EventKey, LedgerEntry, LedgerState};
 
 use super::{
     slice::Slice,
@@ -13,8 +13,8 @@ use crate::{
     error::SqliteError,
     fault::Fault,
     isolation::Isolation,
-    timestamp::Timestamp,
-    values::{digest, integer},
+    timestamp::{Timestamp, time},
+    values::{digest, event_key, integer},
 };
 
 /// An entry under a key that prevents another token from claiming the key.
@@ -124,7 +124,7 @@ impl<'a> Entries<'a> {
                     let remaining = until.saturating_sub(self.timestamp.now()).unsigned_abs();
                     Ok(LiveEntry::InFlight { digest, remaining: Duration::from_millis(remaining) })
                 }
-                other => Err(unreadable(Fault::new(format!("its state is unknown: {other:?}")))),
+                other => Err(unreadable(unknown_state(other))),
             }
         })
     }
@@ -167,6 +167,51 @@ impl<'a> Entries<'a> {
         Ok(())
     }
 
+    /// Lists up to `limit` unexpired rows of an event with keys after `after`. Leaves out unreadable rows.
+    pub(crate) fn list(&self, event: &EventKey, after: &[u8], limit: usize) -> rusqlite::Result<Vec<LedgerEntry>> {
+        let parameters = params![event.as_bytes(), after, self.timestamp.now()];
+        self.listed(&self.sql.list_of_event, parameters, limit)
+    }
+
+    /// Lists up to `limit` unexpired rows of a slice that were claimed in the window from `from` to `before`, exclusive.
+    /// Both are system times in milliseconds. Leaves out unreadable rows.
+    pub(crate) fn list_claimed(
+        &self,
+        slice: &Slice,
+        from: i64,
+        before: i64,
+        limit: usize,
+    ) -> rusqlite::Result<Vec<LedgerEntry>> {
+        let parameters = params![slice.after, slice.last, from, before, self.timestamp.now()];
+        self.listed(&self.sql.list_claimed, parameters, limit)
+    }
+
+    fn listed(&self, sql: &str, parameters: &[&dyn ToSql], limit: usize) -> rusqlite::Result<Vec<LedgerEntry>> {
+        let mut list = self.connection.prepare_cached(sql)?;
+        let rows = list.query_map(parameters, |row| Ok(self.entry(row).ok()))?;
+        rows.filter_map(Result::transpose).take(limit).collect()
+    }
+
+    fn entry(&self, row: &Row<'_>) -> rusqlite::Result<LedgerEntry> {
+        let key = event_key(row.get_ref(0)?, "key")?;
+        let state = match row.get_ref(3)? {
+            ValueRef::Integer(CLAIMED) => LedgerState::Claimed,
+            ValueRef::Integer(DONE) => LedgerState::Done,
+            other => return Err(unknown_state(other).into()),
+        };
+        Ok(LedgerEntry {
+            key,
+            event: match row.get_ref(1)? {
+                ValueRef::Null => key,
+                event => event_key(event, "event_key")?,
+            },
+            digest: digest(row.get_ref(2)?)?,
+            state,
+            claimed_at: time(integer(row.get_ref(4)?, "claimed_at")?),
+            until: self.timestamp.system_time(integer(row.get_ref(5)?, "until")?),
+        })
+    }
+
     pub(crate) fn forget(&self, event: &EventKey) -> rusqlite::Result<u64> {
         self.count(&self.sql.forget, params![event.as_bytes(), self.timestamp.now()])
     }
@@ -178,7 +223,7 @@ impl<'a> Entries<'a> {
     }
 
     /// Runs a statement that deletes rows and returns for each whether it was unexpired. Returns how many were.
-    fn count(&self, sql: &str, parameters: &[&dyn rusqlite::ToSql]) -> rusqlite::Result<u64> {
+    fn count(&self, sql: &str, parameters: &[&dyn ToSql]) -> rusqlite::Result<u64> {
         let mut delete = self.connection.prepare_cached(sql)?;
         let counts = delete.query_map(parameters, |row| row.get::<_, bool>(0))?;
         counts.map(|counts| counts.map(u64::from)).sum()
@@ -198,6 +243,10 @@ impl<'a> Entries<'a> {
             Ok(Slice { after: after.to_vec(), last: last.unwrap_or_else(|| after.to_vec()), is_full })
         })
     }
+}
+
+fn unknown_state(state: ValueRef<'_>) -> Fault {
+    Fault::new(format!("its state is unknown: {state:?}"))
 }
 
 /// How an insert handles an entry that is already under the key.

@@ -11,6 +11,8 @@ pub(crate) struct LedgerSql {
     pub(super) complete: String,
     pub(super) renew: String,
     pub(super) release: String,
+    pub(super) list_of_event: String,
+    pub(super) list_claimed: String,
     pub(super) forget: String,
     pub(super) slice: String,
     pub(super) forget_claimed: String,
@@ -99,6 +101,31 @@ impl LedgerSql {
                     AND kept_until > :now
                 "
             ),
+            // Lists the unexpired entries of an event with keys after `?2`.
+            list_of_event: format!(
+                "
+                SELECT key, event_key, digest, state, claimed_at, until
+                FROM {ledger}
+                WHERE
+                    ((key = ?1 AND event_key IS NULL) OR event_key = ?1)
+                    AND key > ?2
+                    AND coalesce(kept_until, until) > ?3
+                ORDER BY key
+                "
+            ),
+            // Lists the unexpired entries with keys after `?1` and up to `?2` that were claimed from `?3` until before
+            // `?4`, by the system clock.
+            list_claimed: format!(
+                "
+                SELECT key, event_key, digest, state, claimed_at, until
+                FROM {ledger}
+                WHERE
+                    key > ?1 AND key <= ?2
+                    AND claimed_at >= ?3 AND claimed_at < ?4
+                    AND coalesce(kept_until, until) > ?5
+                ORDER BY key
+                "
+            ),
             forget: format!(
                 "
                 DELETE FROM {ledger}
@@ -164,6 +191,8 @@ mod tests {
             &sql.complete,
             &sql.renew,
             &sql.release,
+            &sql.list_of_event,
+            &sql.list_claimed,
             &sql.forget,
             &sql.slice,
             &sql.forget_claimed,

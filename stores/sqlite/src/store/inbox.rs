@@ -7,7 +7,7 @@ use std::{
 };
 
 use tower_klikit::{
-    dedupe::{EventKey, StoreError},
+    dedupe::{LedgerSelection, StoreError},
     inbox::{
         Acceptance, ActivePause, Counts, DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, InboxStore, Lease,
         LeaseBatch, LeaseRequest, LedgerRows, NewDelivery, Page, Pause, SettleOutcome, Settlement, ShowBody,
@@ -16,8 +16,9 @@ use tower_klikit::{
 
 use super::SqliteStore;
 use crate::{
+    connection::Access,
     error::SqliteError,
-    inbox::{Cursor, DeletedPart, Deliveries, LeaseOutcome, LeaseTerms, SelectTerms},
+    inbox::{Cursor, Deliveries, FinishedPart, LeaseOutcome, LeaseTerms, SelectTerms},
     ledger::Slice,
     timestamp::whole,
     transaction::Transaction,
@@ -58,34 +59,66 @@ impl SqliteStore {
         Ok(LeaseOutcome::unreadable(&selection))
     }
 
-    async fn forget_window(&self, window: Range<i64>) -> Result<u64, SqliteError> {
+    async fn forget_window(&self, window: &Range<SystemTime>) -> Result<u64, SqliteError> {
         self.check_inbox()?;
+        if window.is_empty() {
+            return Ok(0);
+        }
+        let window = whole(window);
         let claimed = {
             let window = window.clone();
             let each = move |transaction: &Transaction<'_>, slice: &Slice, _| {
                 transaction.inbox().forget_claimed(slice, &window)
             };
-            self.walk(u64::MAX, each).await
+            self.walk(Access::Write, u64::MAX, each).await
         };
         let forget = move |inbox: &Deliveries<'_>, from, rows| inbox.forget_accepted(from, rows, &window);
         let accepted = self.delete_finished(Cursor::START, u64::MAX, forget).await;
         Ok(claimed? + accepted?)
     }
 
-    /// Walks through the finished deliveries, some rows per transaction so that other calls run in between, until
-    /// `limit` deliveries are deleted. If some cannot be read or deleted, returns an error at the end.
+    async fn count_window(&self, window: &Range<SystemTime>) -> Result<u64, SqliteError> {
+        self.check_inbox()?;
+        if window.is_empty() {
+            return Ok(0);
+        }
+        let window = whole(window);
+        let claimed = {
+            let window = window.clone();
+            let each = move |transaction: &Transaction<'_>, slice: &Slice, _| {
+                transaction.inbox().count_claimed(slice, &window)
+            };
+            self.walk(Access::Read, u64::MAX, each).await?
+        };
+        let count = move |inbox: &Deliveries<'_>, from, rows| inbox.count_accepted(from, rows, &window);
+        Ok(claimed + self.walk_finished(Access::Read, Cursor::START, u64::MAX, count).await?)
+    }
+
+    /// Deletes up to `limit` finished deliveries: see [`walk_finished`](Self::walk_finished).
     async fn delete_finished<F>(&self, from: Cursor, limit: u64, delete: F) -> Result<u64, SqliteError>
     where
-        F: Fn(&Deliveries<'_>, Cursor, u32) -> rusqlite::Result<DeletedPart> + Clone + Send + 'static,
+        F: Fn(&Deliveries<'_>, Cursor, u32) -> rusqlite::Result<FinishedPart> + Clone + Send + 'static,
+    {
+        self.walk_finished(Access::Write, from, limit, delete).await
+    }
+
+    /// Walks through the finished deliveries, some rows per transaction so that other calls run in between, until
+    /// `limit` deliveries are deleted or counted. If some cannot be read or deleted, returns an error at the end.
+    async fn walk_finished<F>(&self, access: Access, from: Cursor, limit: u64, each: F) -> Result<u64, SqliteError>
+    where
+        F: Fn(&Deliveries<'_>, Cursor, u32) -> rusqlite::Result<FinishedPart> + Clone + Send + 'static,
     {
         self.check_inbox()?;
         let (mut total, mut next, mut failed) = (0, Some(from), None);
         while let Some(from) = next.take_if(|_| total < limit) {
             let rows = SLICE.min(u32::try_from(limit - total).unwrap_or(SLICE));
-            let delete = delete.clone();
-            let run = move |transaction: &Transaction<'_>| delete(&transaction.inbox(), from, rows);
-            let part = self.shared.writer.call(Call::Other, run).await?;
-            total += part.deleted;
+            let each = each.clone();
+            let run = move |transaction: &Transaction<'_>| each(&transaction.inbox(), from, rows);
+            let part = match access {
+                Access::Write => self.shared.writer.call(Call::Other, run).await?,
+                Access::Read => self.shared.reader.call(run).await?,
+            };
+            total += part.number;
             next = part.next;
             failed = failed.or(part.failed);
         }
@@ -185,8 +218,8 @@ impl InboxStore for SqliteStore {
     }
 }
 
-/// `forget_accepted` reads all ledger rows and finished deliveries, some rows per transaction, and other calls run in
-/// between. If it fails, the deletions before the failure persist.
+/// `count_keys` and `forget_keys` of a window read all ledger rows and finished deliveries, some rows per transaction, and
+/// other calls run in between. If `forget_keys` fails, the deletions before the failure persist.
 impl InboxAdmin for SqliteStore {
     async fn find(&self, filter: &Filter, after: Option<DeliveryId>, limit: u32) -> Result<Page, StoreError> {
         let filter = filter.clone();
@@ -220,16 +253,24 @@ impl InboxAdmin for SqliteStore {
         self.write(Call::Other, run).await?.map(count).map_err(StoreError::new)
     }
 
-    async fn forget_event(&self, event: &EventKey) -> Result<u64, StoreError> {
-        let event = *event;
-        self.write(Call::Other, move |inbox| inbox.forget_event(&event)).await
+    async fn count_keys(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
+        match selection {
+            LedgerSelection::Event(event) => {
+                let event = *event;
+                self.read(move |inbox| inbox.count_event(&event)).await
+            }
+            LedgerSelection::Claimed(window) => self.count_window(window).await.map_err(StoreError::new),
+        }
     }
 
-    async fn forget_accepted(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
-        if window.is_empty() {
-            return Ok(0);
+    async fn forget_keys(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
+        match selection {
+            LedgerSelection::Event(event) => {
+                let event = *event;
+                self.write(Call::Other, move |inbox| inbox.forget_event(&event)).await
+            }
+            LedgerSelection::Claimed(window) => self.forget_window(window).await.map_err(StoreError::new),
         }
-        self.forget_window(whole(&window)).await.map_err(StoreError::new)
     }
 
     async fn pause(&self, pause: &Pause, operator: &str) -> Result<u64, StoreError> {

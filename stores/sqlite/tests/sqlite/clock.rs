@@ -234,9 +234,9 @@ async fn operators_see_the_system_clock() {
     for leased in lease(&store, 2, 5).await {
         settled(&store, &leased, keep_for(RETENTION)).await;
     }
-    assert_eq!(store.forget_accepted(start..start + SECOND).await.unwrap(), 1);
+    assert_eq!(store.forget_keys(&(start..start + SECOND).into()).await.unwrap(), 1);
     assert_eq!(show(&store, 2).await.map(|entry| entry.id), None);
-    assert_eq!(store.forget_claimed(start + HOUR..start + HOUR + SECOND).await.unwrap(), 1);
+    assert_eq!(store.forget(&(start + HOUR..start + HOUR + SECOND).into()).await.unwrap(), 1);
 }
 
 #[tokio::test]

@@ -40,7 +40,7 @@ async fn restores_ledger_row_of_a_pending_delivery() {
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), known("one"));
     assert_eq!(store.accept(&different, RETENTION).await.unwrap(), known_and_stored("one"));
-    assert_eq!(store.forget(new.claim().event()).await.unwrap(), 1);
+    assert_eq!(store.forget(&new.claim().event().into()).await.unwrap(), 1);
     // The ledger row is restored from the stored delivery, not from the new one.
     assert_eq!(store.accept(&different, RETENTION).await.unwrap(), known_and_stored("one"));
     let done = ClaimOutcome::Done { digest: *new.claim().digest() };
@@ -119,7 +119,7 @@ async fn accepts_a_done_delivery_again_after_forget() {
         assert_eq!(kept, (!keep.is_zero()).then(|| (DeliveryState::Done, "one".into())));
         assert_eq!(folder.count("klikit_inbox"), u32::from(!keep.is_zero()));
         assert_eq!(folder.count("klikit_inbox_body"), u32::from(!keep.is_zero()));
-        assert_eq!(store.forget(new.claim().event()).await.unwrap(), 1);
+        assert_eq!(store.forget(&new.claim().event().into()).await.unwrap(), 1);
         drop(store);
         store = folder.open();
     }
@@ -169,13 +169,13 @@ async fn forget_event_keeps_unfinished_deliveries() {
     }
     let leased = lease(&store, 2, 5).await;
     assert_eq!(store.accept(&pending, RETENTION).await.unwrap(), Acceptance::Accepted);
-    assert_eq!(store.forget_event(new.claim().event()).await.unwrap(), 0);
+    assert_eq!(store.forget_keys(&new.claim().event().into()).await.unwrap(), 0);
     settled(&store, &leased[0], dead_letter("400")).await;
     settled(&store, &leased[1], done()).await;
-    let forgotten = store.forget_event(other.claim().key()).await.unwrap();
+    let forgotten = store.forget_keys(&other.claim().key().into()).await.unwrap();
     assert_eq!(forgotten, 0, "the key of a conflict is not an event");
-    assert_eq!(store.forget_event(new.claim().event()).await.unwrap(), 2);
-    assert_eq!(store.forget_event(new.claim().event()).await.unwrap(), 0);
+    assert_eq!(store.forget_keys(&new.claim().event().into()).await.unwrap(), 2);
+    assert_eq!(store.forget_keys(&new.claim().event().into()).await.unwrap(), 0);
     assert_eq!((folder.count("klikit_ledger"), folder.count("klikit_inbox_body")), (1, 1));
     assert_eq!(store.accept(&pending, RETENTION).await.unwrap(), known("three"));
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
@@ -218,10 +218,10 @@ async fn forget_accepted_forgets_the_window() {
         settlements.push((*leased.lease(), settlement));
     }
     assert_eq!(store.settle(&settlements).await.unwrap(), [SettleOutcome::Settled; 1100]);
-    assert_eq!(store.forget_accepted(start..start).await.unwrap(), 0);
+    assert_eq!(store.forget_keys(&(start..start).into()).await.unwrap(), 0);
     // The finished deliveries and the claim of the dedupe layer.
-    assert_eq!(store.forget_accepted(start..end).await.unwrap(), 1099 + 1);
-    assert_eq!(store.forget_accepted(start..end).await.unwrap(), 0);
+    assert_eq!(store.forget_keys(&(start..end).into()).await.unwrap(), 1099 + 1);
+    assert_eq!(store.forget_keys(&(start..end).into()).await.unwrap(), 0);
     // The leased delivery, and the one after the window.
     assert_eq!((folder.count("klikit_ledger"), folder.count("klikit_inbox")), (2, 2));
     assert_eq!(folder.count("klikit_inbox_body"), 2);
@@ -238,10 +238,10 @@ async fn forgets_delivery_and_ledger_row_together() {
     clock.advance(Duration::from_millis(1));
     let end = clock.now();
     // Restore the ledger row after the window.
-    assert_eq!(store.forget(new.claim().event()).await.unwrap(), 1);
+    assert_eq!(store.forget(&new.claim().event().into()).await.unwrap(), 1);
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), known("one"));
     settled(&store, &lease(&store, 1, 5).await[0], dead_letter("400")).await;
-    assert_eq!(store.forget_accepted(start..end).await.unwrap(), 1);
+    assert_eq!(store.forget_keys(&(start..end).into()).await.unwrap(), 1);
     assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
 }
 

@@ -59,7 +59,7 @@ async fn records_are_deleted_with_the_delivery() {
             }
             3 => {
                 settled(&store, &leased[0], dead_letter("400")).await;
-                assert_eq!(InboxAdmin::forget_event(&store, claim.event()).await.unwrap(), 1);
+                assert_eq!(store.forget_keys(&claim.event().into()).await.unwrap(), 1);
             }
             4 => {
                 let (ids, states) = ([number, DeliveryId::new(99)], [DeliveryState::Leased]);

@@ -118,13 +118,16 @@ async fn ledger_only_store_has_no_inbox() {
         store.pause(&Pause::everything(), "operator").await.map(drop),
         store.resume(&Pause::everything()).await.map(drop),
         store.pauses().await.map(drop),
-        InboxAdmin::forget_event(&store, event).await.map(drop),
-        store.forget_accepted(window).await.map(drop),
+        store.count_keys(&event.into()).await.map(drop),
+        store.count_keys(&window.clone().into()).await.map(drop),
+        store.forget_keys(&event.into()).await.map(drop),
+        store.forget_keys(&window.into()).await.map(drop),
     ];
     for (n, error) in errors.into_iter().enumerate() {
         assert_eq!(error.as_ref().map_err(kind_of), Err(SqliteErrorKind::LedgerOnly), "{n}");
     }
-    assert_eq!(store.forget(event).await.unwrap(), 0);
+    assert_eq!(store.entries(&claim(1, 1).event().into(), None, 10).await.unwrap().len(), 1);
+    assert_eq!(store.forget(&event.into()).await.unwrap(), 0);
 
     // Another store on the file may have an inbox.
     let other = folder.open();

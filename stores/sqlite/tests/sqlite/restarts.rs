@@ -82,13 +82,13 @@ async fn forgets_events_and_windows() {
         assert_eq!(store.claim(claim, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     }
     assert!(store.complete(&conflict, RETENTION).await.unwrap());
-    assert_eq!(store.forget(conflict.key()).await.unwrap(), 0, "the key of a conflict is not an event");
-    assert_eq!(store.forget(claim(1, 1).event()).await.unwrap(), 2);
-    assert_eq!(store.forget(claim(1, 1).event()).await.unwrap(), 0);
+    assert_eq!(store.forget(&conflict.key().into()).await.unwrap(), 0, "the key of a conflict is not an event");
+    assert_eq!(store.forget(&claim(1, 1).event().into()).await.unwrap(), 2);
+    assert_eq!(store.forget(&claim(1, 1).event().into()).await.unwrap(), 0);
     assert_eq!(store.claim(&conflict, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
 
     clock.advance(LEASE);
-    assert_eq!(store.forget(claim(2, 1).event()).await.unwrap(), 0, "the claim has expired");
+    assert_eq!(store.forget(&claim(2, 1).event().into()).await.unwrap(), 0, "the claim has expired");
 
     let start = clock.now();
     // More than one slice.
@@ -102,12 +102,12 @@ async fn forgets_events_and_windows() {
     clock.advance(Duration::from_millis(1));
     let end = clock.now();
     assert_eq!(store.claim(&claim(3, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
-    assert_eq!(store.forget_claimed(end..start).await.unwrap(), 0);
-    assert_eq!(store.forget_claimed(start..start).await.unwrap(), 0);
-    assert_eq!(store.forget_claimed(start..end).await.unwrap(), 3000);
-    assert_eq!(store.forget_claimed(start..end).await.unwrap(), 0);
+    assert_eq!(store.forget(&(end..start).into()).await.unwrap(), 0);
+    assert_eq!(store.forget(&(start..start).into()).await.unwrap(), 0);
+    assert_eq!(store.forget(&(start..end).into()).await.unwrap(), 3000);
+    assert_eq!(store.forget(&(start..end).into()).await.unwrap(), 0);
     let far = std::time::SystemTime::UNIX_EPOCH..end + Duration::from_secs(3600);
-    assert_eq!(store.forget_claimed(far).await.unwrap(), 1);
+    assert_eq!(store.forget(&far.into()).await.unwrap(), 1);
 }
 
 #[test]
@@ -131,7 +131,7 @@ async fn prefixes_separate_stores() {
     let (one, other) = (options("one_").open(folder.file()).unwrap(), options("other_").open(folder.file()).unwrap());
     assert_eq!(one.claim(&claim(1, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     assert_eq!(other.claim(&claim(1, 2), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
-    assert_eq!(other.forget(claim(1, 2).event()).await.unwrap(), 1);
+    assert_eq!(other.forget(&claim(1, 2).event().into()).await.unwrap(), 1);
     let again = options("one_").open(folder.file()).unwrap();
     assert!(again.claim(&claim(1, 3), &TERMS).await.unwrap() != ClaimOutcome::Claimed);
 

@@ -1,13 +1,9 @@
 //! A memory store that asks for prefetching.
 
-use std::{
-    ops::Range,
-    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
-    time::SystemTime,
-};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use tower_klikit::{
-    dedupe::{EventKey, StoreError},
+    dedupe::{LedgerSelection, StoreError},
     inbox::{
         Acceptance, ActivePause, DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, Lease, LeaseBatch, LeaseRequest,
         LedgerRows, NewDelivery, Page, Pause, SettleOutcome, Settlement, ShowBody,
@@ -123,12 +119,12 @@ impl InboxAdmin for PrefetchingStore {
         self.inner.delete(ids, states, ledger).await
     }
 
-    async fn forget_event(&self, event: &EventKey) -> Result<u64, StoreError> {
-        self.inner.forget_event(event).await
+    async fn count_keys(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
+        self.inner.count_keys(selection).await
     }
 
-    async fn forget_accepted(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
-        self.inner.forget_accepted(window).await
+    async fn forget_keys(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
+        self.inner.forget_keys(selection).await
     }
 
     async fn pause(&self, pause: &Pause, operator: &str) -> Result<u64, StoreError> {

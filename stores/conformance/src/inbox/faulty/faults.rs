@@ -559,6 +559,34 @@ faults! {
     /// Compares the window of claims with the time of acceptance.
     LedgerGoesByAcceptance: restored_ledger_row_has_a_new_claim_time,
 
+    // Counting the keys that can be forgotten.
+    /// Forgets the keys that it counts.
+    CountingForgets: counts_the_keys_of_an_event,
+    /// Counts pending deliveries.
+    CountTakesPendingOnes: counts_the_keys_of_an_event,
+    /// Counts the ledger rows of pending deliveries.
+    CountTakesPendingRows: counts_the_keys_of_an_event,
+    /// Counts a delivery and its ledger row as two.
+    CountTakesDeliveriesAndRows: counts_the_keys_of_an_event,
+    /// Counts ledger rows whose retention is over.
+    CountTakesRowsThatAreOver: counts_the_keys_of_an_event,
+    /// Does not count claims whose lease is over.
+    CountLeavesOutExpiredClaims: counts_the_keys_of_an_event,
+    /// Does not count deliveries of an event that have no ledger row.
+    CountLeavesOutDeliveries: counts_the_keys_of_an_event,
+    /// Does not count ledger rows of an event that have no delivery.
+    CountLeavesOutRows: counts_the_keys_of_an_event,
+    /// Does not count the conflicts of an event.
+    CountLeavesOutConflicts: counts_the_keys_of_an_event,
+    /// Counts the keys of all events.
+    CountTakesOtherEvents: counts_the_keys_of_an_event,
+    /// Counts keys outside of the window.
+    WindowCountTakesAll: counts_the_keys_of_a_window,
+    /// Does not count a delivery in the window whose ledger row was claimed at another time.
+    WindowCountLeavesOutDeliveries: counts_the_keys_of_a_window,
+    /// Does not count a ledger row in the window that has no delivery.
+    WindowCountLeavesOutRows: counts_the_keys_of_a_window,
+
     // Limits on stored deliveries.
     /// Counts stored deliveries beyond the limit.
     StoredHasNoLimit: counts_all_stored_up_to_a_limit,

@@ -58,9 +58,9 @@ impl FaultyStore {
         let is_in = |time: Duration| window.contains(&(wall - (now - time)));
         match self.fault {
             WindowTakesAll => state.forget(|_, _| true),
-            WindowIsMissed => state.forget_accepted(&(window.start - DAY..window.end - DAY)),
+            WindowIsMissed => state.forget_keys(&(window.start - DAY..window.end - DAY).into()),
             WindowTakesPendingOnes => {
-                let count = state.forget_accepted(window);
+                let count = state.forget_keys(&window.clone().into());
                 state.deliveries.retain(|_, d| !is_in(d.accepted));
                 count
             }
@@ -76,18 +76,18 @@ impl FaultyStore {
             WindowGoesByRowsThatAreOver => {
                 let over = before.ledger.0.values().filter(|row| row.kept_until <= now && is_in(row.claimed_at));
                 let by_over: u64 = over.map(|row| state.forget(|claim, _| claim.key() == row.claim.key())).sum();
-                by_over + state.forget_accepted(window)
+                by_over + state.forget_keys(&window.clone().into())
             }
             WindowLeavesOtherRows => {
-                let count = state.forget_accepted(window);
+                let count = state.forget_keys(&window.clone().into());
                 state.ledger.0.extend(before.ledger.0.into_iter().filter(|(_, row)| !is_in(row.claimed_at)));
                 count
             }
             WindowIgnoresExpiredClaims => {
                 state.ledger.0.retain(|_, row| !row.has_expired(now));
-                state.forget_accepted(window)
+                state.forget_keys(&window.clone().into())
             }
-            _ => state.forget_accepted(window),
+            _ => state.forget_keys(&window.clone().into()),
         }
     }
 

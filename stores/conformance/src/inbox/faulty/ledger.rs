@@ -1,11 +1,10 @@
 //! The ledger of the faulty store, with its faults.
 
-use std::{
-    ops::Range,
-    time::{Duration, SystemTime},
-};
+use std::time::Duration;
 
-use tower_klikit::dedupe::{BodyDigest, Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, StoreError};
+use tower_klikit::dedupe::{
+    BodyDigest, Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, LedgerEntry, LedgerSelection, StoreError,
+};
 
 use super::FaultyStore;
 use crate::inbox::{faulty::faults::InboxFault::*, state::ReferenceInbox};
@@ -38,20 +37,24 @@ impl Ledger for FaultyStore {
         Ok(claims.iter().map(|claim| ledger.renew(claim, terms, *now)).collect())
     }
 
-    async fn forget(&self, event: &EventKey) -> Result<u64, StoreError> {
-        let ReferenceInbox { now, ledger, .. } = &mut *self.state();
-        Ok(ledger.forget(*now, |row| row.is_of(event)))
+    async fn entries(
+        &self,
+        selection: &LedgerSelection,
+        after: Option<EventKey>,
+        limit: u32,
+    ) -> Result<Vec<LedgerEntry>, StoreError> {
+        Ok(self.state().ledger_entries(selection, after, limit))
     }
 
-    async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
+    async fn forget(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
         let mut state = self.state();
-        if self.fault == LedgerGoesByAcceptance {
+        if self.fault == LedgerGoesByAcceptance && matches!(selection, LedgerSelection::Claimed(_)) {
             let accepted: Vec<_> = state.deliveries.values().map(|d| (d.key(), d.accepted)).collect();
             for (key, accepted) in accepted {
                 state.ledger.0.entry(key).and_modify(|row| row.claimed_at = accepted);
             }
         }
-        Ok(state.forget_claimed(&window))
+        Ok(state.forget_in_ledger(selection))
     }
 
     async fn purge(&self, limit: u32) -> Result<u64, StoreError> {

@@ -3,6 +3,7 @@
 mod accept;
 mod admin;
 mod attempts;
+mod count_keys;
 mod faults;
 mod find;
 mod forget;
@@ -16,10 +17,9 @@ mod sharing;
 mod start;
 
 use std::{
-    ops::Range,
     panic::{self, AssertUnwindSafe},
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use tokio::{
@@ -27,7 +27,7 @@ use tokio::{
     task::yield_now,
 };
 use tower_klikit::{
-    dedupe::{EventKey, StoreError},
+    dedupe::{LedgerSelection, StoreError},
     inbox::{
         Acceptance, ActivePause, Counts, DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, InboxStore, Lease,
         LeaseBatch, LeaseRequest, LedgerRows, NewDelivery, Page, Pause, SettleOutcome, Settlement, ShowBody,
@@ -302,12 +302,16 @@ impl InboxAdmin for FaultyStore {
         Ok(self.deleted(&mut self.state(), &numbers(ids), states, ledger))
     }
 
-    async fn forget_event(&self, event: &EventKey) -> Result<u64, StoreError> {
-        Ok(self.forgotten(&mut self.state(), event))
+    async fn count_keys(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
+        Ok(self.counted_keys(&mut self.state(), selection))
     }
 
-    async fn forget_accepted(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
-        Ok(self.forgotten_in(&mut self.state(), &window))
+    async fn forget_keys(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
+        let mut state = self.state();
+        Ok(match selection {
+            LedgerSelection::Event(event) => self.forgotten(&mut state, event),
+            LedgerSelection::Claimed(window) => self.forgotten_in(&mut state, window),
+        })
     }
 
     async fn pause(&self, pause: &Pause, operator: &str) -> Result<u64, StoreError> {

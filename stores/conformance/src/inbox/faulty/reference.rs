@@ -1,14 +1,15 @@
 //! A store on top of the reference, and tests that it passes the suite.
 
 use std::{
-    ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use tokio::runtime::Builder;
 use tower_klikit::{
-    dedupe::{Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, StoreError},
+    dedupe::{
+        Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, LedgerEntry, LedgerSelection, LedgerState, StoreError,
+    },
     inbox::{
         Acceptance, ActivePause, AttemptRecord, Counts, DeadLettered, DeliveryId, DeliveryState, Entry, Filter,
         InboxAdmin, InboxStore, Lease, LeaseBatch, LeaseRequest, Leased, LedgerRows, NewDelivery, Page, Pause,
@@ -16,9 +17,12 @@ use tower_klikit::{
     },
 };
 
-use crate::inbox::{
-    self, model,
-    state::{Delivery, EndedAttempt, ReferenceInbox},
+use crate::{
+    inbox::{
+        self, model,
+        state::{Delivery, EndedAttempt, ReferenceInbox},
+    },
+    ledger::reference::Entry as Row,
 };
 
 /// A store without faults.
@@ -51,7 +55,8 @@ impl ReferenceStore {
 impl ReferenceInbox {
     /// Converts a time of the reference to the system's time.
     fn wall(&self, time: Duration) -> SystemTime {
-        SystemTime::now() - (self.now - time)
+        let wall = SystemTime::now();
+        if time < self.now { wall - (self.now - time) } else { wall + (time - self.now) }
     }
 
     pub(crate) fn entry(&self, id: i64) -> Option<Entry> {
@@ -133,14 +138,43 @@ impl ReferenceInbox {
         batch
     }
 
-    pub(crate) fn forget_accepted(&mut self, window: &Range<SystemTime>) -> u64 {
-        let (now, wall) = (self.now, SystemTime::now());
-        self.forget(|_, time| window.contains(&(wall - (now - time))))
+    /// Lists entries of the ledger.
+    pub(crate) fn ledger_entries(
+        &self,
+        selection: &LedgerSelection,
+        after: Option<EventKey>,
+        limit: u32,
+    ) -> Vec<LedgerEntry> {
+        let selects = self.selects(selection);
+        let listed = self.ledger.list(self.now, after, limit, |row| selects(&row.claim, row.claimed_at));
+        let entry = |row: &Row| LedgerEntry {
+            key: *row.claim.key(),
+            event: *row.claim.event(),
+            digest: row.digest(),
+            state: if row.is_done { LedgerState::Done } else { LedgerState::Claimed },
+            claimed_at: self.wall(row.claimed_at),
+            until: self.wall(row.until),
+        };
+        listed.iter().map(entry).collect()
     }
 
-    pub(crate) fn forget_claimed(&mut self, window: &Range<SystemTime>) -> u64 {
-        let (now, wall) = (self.now, SystemTime::now());
-        self.ledger.forget(now, |row| window.contains(&(wall - (now - row.claimed_at))))
+    /// Returns whether a selection contains the key of a delivery or of a ledger row.
+    pub(crate) fn selects(&self, selection: &LedgerSelection) -> impl Fn(&Claim, Duration) -> bool + use<> {
+        let (selection, now, wall) = (selection.clone(), self.now, SystemTime::now());
+        move |claim, time| selection.matches(claim.event(), wall - (now - time))
+    }
+
+    pub(crate) fn count_keys(&self, selection: &LedgerSelection) -> u64 {
+        self.forgettable(self.selects(selection)).len() as u64
+    }
+
+    pub(crate) fn forget_keys(&mut self, selection: &LedgerSelection) -> u64 {
+        self.forget(self.selects(selection))
+    }
+
+    pub(crate) fn forget_in_ledger(&mut self, selection: &LedgerSelection) -> u64 {
+        let selects = self.selects(selection);
+        self.ledger.forget(self.now, |row| selects(&row.claim, row.claimed_at))
     }
 }
 
@@ -226,12 +260,12 @@ impl InboxAdmin for ReferenceStore {
         Ok(self.state().delete(&numbers(ids), states, ledger))
     }
 
-    async fn forget_event(&self, event: &EventKey) -> Result<u64, StoreError> {
-        Ok(self.state().forget(|claim, _| claim.event() == event))
+    async fn count_keys(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
+        Ok(self.state().count_keys(selection))
     }
 
-    async fn forget_accepted(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
-        Ok(self.state().forget_accepted(&window))
+    async fn forget_keys(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
+        Ok(self.state().forget_keys(selection))
     }
 
     async fn pause(&self, pause: &Pause, operator: &str) -> Result<u64, StoreError> {
@@ -269,13 +303,17 @@ impl Ledger for ReferenceStore {
         Ok(claims.iter().map(|claim| ledger.renew(claim, terms, *now)).collect())
     }
 
-    async fn forget(&self, event: &EventKey) -> Result<u64, StoreError> {
-        let ReferenceInbox { now, ledger, .. } = &mut *self.state();
-        Ok(ledger.forget(*now, |row| row.is_of(event)))
+    async fn entries(
+        &self,
+        selection: &LedgerSelection,
+        after: Option<EventKey>,
+        limit: u32,
+    ) -> Result<Vec<LedgerEntry>, StoreError> {
+        Ok(self.state().ledger_entries(selection, after, limit))
     }
 
-    async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
-        Ok(self.state().forget_claimed(&window))
+    async fn forget(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
+        Ok(self.state().forget_in_ledger(selection))
     }
 
     async fn purge(&self, limit: u32) -> Result<u64, StoreError> {

@@ -15,7 +15,7 @@ use proptest::{
 };
 use tokio::runtime::Runtime;
 use tower_klikit::{
-    dedupe::Ledger,
+    dedupe::{Claim, Ledger, LedgerSelection},
     inbox::{
         Acceptance, DeliveryId, DeliveryState, Filter, InboxAdmin, InboxStore, Lease, LeaseRequest, SettleOutcome,
         Settlement, ShowBody,
@@ -191,14 +191,13 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
             }
             InboxStep::ForgetEvent { key } => {
                 let event = *claim(*key, 0).event();
-                let expected = self.reference.forget(|claim, _| *claim.event() == event);
-                prop_assert_eq!(self.store.forget_event(&event).await.unwrap(), expected);
+                let is_selected = |claim: &Claim, _| *claim.event() == event;
+                self.forget_keys(&event.into(), is_selected).await?;
             }
             InboxStep::ForgetAccepted { start, end } => {
                 let (now, wall) = (self.reference.now, SystemTime::now());
                 let is_in_window = |time: Duration| now - time <= *start && now - time > *end;
-                let expected = self.reference.forget(|_, time| is_in_window(time));
-                prop_assert_eq!(self.store.forget_accepted(wall - *start..wall - *end).await.unwrap(), expected);
+                self.forget_keys(&(wall - *start..wall - *end).into(), |_, time| is_in_window(time)).await?;
             }
             InboxStep::Advance { time, limit } => {
                 (self.advance)(self.store, *time).await;
@@ -216,6 +215,19 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
         Ok(())
     }
 
+    /// Counts the keys, and forgets them.
+    async fn forget_keys(
+        &mut self,
+        selection: &LedgerSelection,
+        is_selected: impl Fn(&Claim, Duration) -> bool,
+    ) -> Comparison {
+        let counted = self.store.count_keys(selection).await.unwrap();
+        prop_assert_eq!(counted, self.reference.forgettable(&is_selected).len() as u64);
+        let forgotten = self.store.forget_keys(selection).await.unwrap();
+        prop_assert_eq!(forgotten, self.reference.forget(is_selected));
+        Ok(())
+    }
+
     async fn take_in_ledger(&mut self, step: &InboxStep) -> Comparison {
         let ReferenceInbox { now, ledger, .. } = &mut self.reference;
         let now = *now;
@@ -224,7 +236,7 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
                 let wall = SystemTime::now();
                 let is_in_window = |time: Duration| now - time <= *start && now - time > *end;
                 let expected = ledger.forget(now, |row| is_in_window(row.claimed_at));
-                prop_assert_eq!(self.store.forget_claimed(wall - *start..wall - *end).await.unwrap(), expected);
+                prop_assert_eq!(self.store.forget(&(wall - *start..wall - *end).into()).await.unwrap(), expected);
             }
             InboxStep::Claim { key, token, terms } => {
                 let claim = claim(*key, *token);
@@ -243,7 +255,7 @@ impl<'a, S: InboxStore + InboxAdmin + Ledger, A: AsyncFn(&S, Duration)> Model<'a
             InboxStep::ForgetInLedger { key } => {
                 let event = *claim(*key, 0).event();
                 let expected = ledger.forget(now, |row| row.is_of(&event));
-                prop_assert_eq!(self.store.forget(&event).await.unwrap(), expected);
+                prop_assert_eq!(self.store.forget(&event.into()).await.unwrap(), expected);
             }
             _ => unreachable!("`take` handles the steps of the inbox"),
         }

@@ -68,8 +68,8 @@ impl ReferenceInbox {
         requeued
     }
 
-    /// Forgets every key whose delivery or ledger row `chosen` selects, except keys of pending deliveries.
-    pub(crate) fn forget(&mut self, chosen: impl Fn(&Claim, Duration) -> bool) -> u64 {
+    /// Returns every key whose delivery or ledger row `chosen` selects, except keys of pending deliveries.
+    pub(crate) fn forgettable(&self, chosen: impl Fn(&Claim, Duration) -> bool) -> Vec<EventKey> {
         let rows = self.ledger.0.values().filter(|row| row.kept_until > self.now);
         let rows = rows.map(|row| (&row.claim, row.claimed_at));
         let deliveries = self.deliveries.values().map(|delivery| (delivery.request.claim(), delivery.accepted));
@@ -78,6 +78,12 @@ impl ReferenceInbox {
         keys.sort_unstable();
         keys.dedup();
         keys.retain(|key| self.id_of(key).is_none_or(|id| !self.deliveries[&id].is_pending()));
+        keys
+    }
+
+    /// Forgets the keys that `chosen` selects, with their deliveries and ledger rows.
+    pub(crate) fn forget(&mut self, chosen: impl Fn(&Claim, Duration) -> bool) -> u64 {
+        let keys = self.forgettable(chosen);
         for key in &keys {
             if let Some(id) = self.id_of(key) {
                 self.deliveries.remove(&id);

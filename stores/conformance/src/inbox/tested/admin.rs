@@ -2,7 +2,10 @@
 
 use std::{ops::Range, time::SystemTime};
 
-use tower_klikit::inbox::{DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, LedgerRows, NewDelivery, ShowBody};
+use tower_klikit::{
+    dedupe::LedgerSelection,
+    inbox::{DeliveryId, DeliveryState, Entry, Filter, InboxAdmin, LedgerRows, NewDelivery, ShowBody},
+};
 
 use super::TestedInbox;
 
@@ -96,13 +99,21 @@ impl<S: InboxAdmin, A> TestedInbox<'_, S, A> {
         self.same("requeue", &requeued, &expected, &format!("of {states:?}, {why}"));
     }
 
+    pub(crate) async fn count_keys(&self, selection: impl Into<LedgerSelection>, expected: u64, why: &str) {
+        let counted = self.answer("count_keys", self.store.count_keys(&selection.into()).await);
+        self.same("count_keys", &counted, &expected, why);
+    }
+
     pub(crate) async fn forget(&self, of: &NewDelivery, expected: u64, why: &str) {
-        let forgotten = self.answer("forget_event", self.store.forget_event(of.claim().event()).await);
-        self.same("forget_event", &forgotten, &expected, why);
+        self.forget_keys(of.claim().event(), expected, why).await;
     }
 
     pub(crate) async fn forget_accepted(&self, window: Range<SystemTime>, expected: u64, why: &str) {
-        let forgotten = self.answer("forget_accepted", self.store.forget_accepted(window).await);
-        self.same("forget_accepted", &forgotten, &expected, why);
+        self.forget_keys(window, expected, why).await;
+    }
+
+    async fn forget_keys(&self, selection: impl Into<LedgerSelection>, expected: u64, why: &str) {
+        let forgotten = self.answer("forget_keys", self.store.forget_keys(&selection.into()).await);
+        self.same("forget_keys", &forgotten, &expected, why);
     }
 }

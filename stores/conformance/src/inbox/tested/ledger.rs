@@ -38,13 +38,13 @@ impl<S: Ledger, A> TestedInbox<'_, S, A> {
 
     /// Forgets the ledger entries that were claimed in this window, and no deliveries.
     pub(crate) async fn forget_claimed(&self, window: Range<SystemTime>, expected: u64, why: &str) {
-        let forgotten = self.answer("forget_claimed", self.store.forget_claimed(window).await);
-        self.same("forget_claimed", &forgotten, &expected, why);
+        let forgotten = self.answer("forget", self.store.forget(&window.into()).await);
+        self.same("forget", &forgotten, &expected, why);
     }
 
     /// Forgets the event of a delivery in the ledger, where it has one entry, and no deliveries.
     pub(crate) async fn forget_in_ledger(&self, of: &NewDelivery) {
-        let forgotten = self.answer("forget", self.store.forget(of.claim().event()).await);
+        let forgotten = self.answer("forget", self.store.forget(&of.claim().event().into()).await);
         self.same("forget", &forgotten, &1, "the ledger has one entry of the event");
     }
 }

@@ -77,6 +77,27 @@ faults! {
     ClaimingLateMovesTheClaim: window_compares_the_time_of_claim,
     CompletingMovesTheClaim: window_forgets_entries_claimed_in_it,
     TakingOverKeepsTheTime: window_compares_the_time_of_claim,
+    ListingLeavesOutConflicts: lists_an_event_with_its_conflicts,
+    ListingTakesOtherEvents: lists_an_event_with_its_conflicts,
+    ListingTakesOtherConflicts: lists_an_event_with_its_conflicts,
+    ListingFindsConflictsByKey: lists_an_event_with_its_conflicts,
+    ListedConflictsAreEvents: lists_an_event_with_its_conflicts,
+    ListingIgnoresTheWindow: lists_entries_claimed_in_a_window,
+    ListingGoesByTheEnd: lists_entries_claimed_in_a_window,
+    WindowLeavesOutConflicts: lists_entries_claimed_in_a_window,
+    WindowExcludesItsStart: window_has_its_start_and_not_its_end,
+    WindowIncludesItsEnd: window_has_its_start_and_not_its_end,
+    EverythingIsListedAsDone: lists_claimed_and_done_entries,
+    EverythingIsListedAsClaimed: lists_claimed_and_done_entries,
+    ListedUntilIncludesTheGrace: lists_claimed_and_done_entries,
+    ListedUntilIsTheTimeOfClaim: lists_claimed_and_done_entries,
+    ListingRenews: lists_claimed_and_done_entries,
+    ListingIsUnordered: lists_entries_in_pages,
+    ListingIgnoresItsStart: lists_entries_in_pages,
+    ListingIncludesItsStart: lists_entries_in_pages,
+    ListingIgnoresItsLimit: lists_entries_in_pages,
+    ListingShowsEntriesThatAreOver: leaves_out_entries_that_are_over,
+    ListingLeavesOutExpiredClaims: leaves_out_entries_that_are_over,
     PurgeIgnoresItsLimit: purges_only_entries_that_are_over,
     PurgeTakesAll: purges_only_entries_that_are_over,
     PurgeTakesExpiredClaims: purge_keeps_claims_within_their_grace,
@@ -85,9 +106,13 @@ faults! {
     LateCompletionIsTwoSteps: late_completion_excludes_a_takeover,
 }
 
-/// The faults that random calls do not find, because they need keys that differ in one byte, or concurrent calls.
+/// The faults that random calls do not find, because they need keys that differ in one byte, equal times, or concurrent calls.
 pub(crate) const NOT_FOUND_BY_CHANCE: &[LedgerFault] = &[
     LedgerFault::KeyIsCut,
+    // The model selects events only.
+    LedgerFault::ListingFindsConflictsByKey,
+    LedgerFault::WindowExcludesItsStart,
+    LedgerFault::WindowIncludesItsEnd,
     LedgerFault::ClaimingIsTwoSteps,
     LedgerFault::TakingOverIsTwoSteps,
     LedgerFault::LateCompletionIsTwoSteps,

@@ -11,9 +11,12 @@ use tokio::{
     runtime::{Builder, Runtime},
     task::yield_now,
 };
-use tower_klikit::dedupe::{BodyDigest, Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, StoreError};
+use tower_klikit::dedupe::{
+    BodyDigest, Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, LedgerEntry, LedgerSelection, StoreError,
+};
 
 mod faults;
+mod listing;
 
 use self::faults::{
     LedgerFault::{self, *},
@@ -75,6 +78,7 @@ fn runtime() -> Runtime {
 #[derive(Debug)]
 struct FaultyLedger {
     fault: LedgerFault,
+    created_at: SystemTime,
     state: Mutex<FaultyState>,
 }
 
@@ -91,7 +95,7 @@ struct FaultyState {
 
 impl FaultyLedger {
     fn new(fault: LedgerFault) -> Self {
-        Self { fault, state: Mutex::default() }
+        Self { fault, created_at: SystemTime::now(), state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, FaultyState> {
@@ -251,6 +255,34 @@ impl FaultyLedger {
         state.forgotten = all.into_iter().next().map(|entry| entry.claim);
         forgotten
     }
+
+    fn forget_event(&self, state: &mut FaultyState, event: &EventKey) -> u64 {
+        let now = state.now;
+        match self.fault {
+            ForgettingDoesNothing => 1,
+            ForgettingTakesOtherEvents => self.forget_now(state, |_| true),
+            ForgettingLeavesExpiredClaims => {
+                self.forget_now(state, |entry| entry.is_of(event) && !entry.has_expired(now))
+            }
+            ForgettingTakesOtherConflicts => {
+                let is_conflict = |entry: &Entry| entry.claim.is_conflict();
+                self.forget_now(state, |entry| entry.is_of(event) || is_conflict(entry))
+            }
+            _ => self.forget_now(state, |entry| entry.is_of(event)),
+        }
+    }
+
+    fn forget_claimed(&self, state: &mut FaultyState, window: &Range<SystemTime>) -> u64 {
+        let now = state.now;
+        let window = match self.fault {
+            WindowTakesAll => SystemTime::UNIX_EPOCH..SystemTime::now() + DAY,
+            WindowIsMissed => window.start - DAY..window.end - DAY,
+            _ => window.clone(),
+        };
+        let is_spared = |entry: &Entry| self.fault == WindowLeavesExpiredClaims && entry.has_expired(now);
+        let is_in = |entry: &Entry| window.contains(&self.wall(entry.claimed_at, now));
+        self.forget_now(state, |entry| is_in(entry) && !is_spared(entry))
+    }
 }
 
 const DAY_LONG: ClaimTerms = ClaimTerms { lease: DAY, grace: DAY };
@@ -343,34 +375,21 @@ impl Ledger for FaultyLedger {
         Ok(renewed)
     }
 
-    async fn forget(&self, event: &EventKey) -> Result<u64, StoreError> {
-        let mut state = self.state();
-        let now = state.now;
-        Ok(match self.fault {
-            ForgettingDoesNothing => 1,
-            ForgettingTakesOtherEvents => self.forget_now(&mut state, |_| true),
-            ForgettingLeavesExpiredClaims => {
-                self.forget_now(&mut state, |entry| entry.is_of(event) && !entry.has_expired(now))
-            }
-            ForgettingTakesOtherConflicts => {
-                let is_conflict = |entry: &Entry| entry.claim.is_conflict();
-                self.forget_now(&mut state, |entry| entry.is_of(event) || is_conflict(entry))
-            }
-            _ => self.forget_now(&mut state, |entry| entry.is_of(event)),
-        })
+    async fn entries(
+        &self,
+        selection: &LedgerSelection,
+        after: Option<EventKey>,
+        limit: u32,
+    ) -> Result<Vec<LedgerEntry>, StoreError> {
+        Ok(self.list_now(&mut self.state(), selection, after, limit))
     }
 
-    async fn forget_claimed(&self, window: Range<SystemTime>) -> Result<u64, StoreError> {
+    async fn forget(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
         let mut state = self.state();
-        let (now, wall) = (state.now, SystemTime::now());
-        let window = match self.fault {
-            WindowTakesAll => SystemTime::UNIX_EPOCH..wall + DAY,
-            WindowIsMissed => window.start - DAY..window.end - DAY,
-            _ => window,
-        };
-        let is_spared = |entry: &Entry| self.fault == WindowLeavesExpiredClaims && entry.has_expired(now);
-        let is_in = |entry: &Entry| window.contains(&(wall - (now - entry.claimed_at)));
-        Ok(self.forget_now(&mut state, |entry| is_in(entry) && !is_spared(entry)))
+        Ok(match selection {
+            LedgerSelection::Event(event) => self.forget_event(&mut state, event),
+            LedgerSelection::Claimed(window) => self.forget_claimed(&mut state, window),
+        })
     }
 
     async fn purge(&self, limit: u32) -> Result<u64, StoreError> {

@@ -6,6 +6,26 @@ use super::{
 };
 use crate::sql::{KEPT_UNTIL, uuid};
 
+/// The conditions that hold for deliveries and for ledger rows to forget.
+struct Forgotten {
+    deliveries: String,
+    entries: String,
+}
+
+impl Forgotten {
+    /// Those of the event in the first parameter.
+    fn event() -> Self {
+        let of_event = format!("(key = {event} OR event_key = {event})", event = uuid(1));
+        Self { deliveries: of_event.clone(), entries: of_event }
+    }
+
+    /// Those that were accepted or claimed between the first two parameters.
+    fn accepted() -> Self {
+        let within = |time: &str| format!("{time} >= $1::timestamptz AND {time} < $2::timestamptz");
+        Self { deliveries: within("accepted_at"), entries: within("claimed_at") }
+    }
+}
+
 impl Tables {
     /// Counts the deliveries by state, and the seconds since the oldest pending one was accepted.
     pub(super) fn counts(&self) -> String {
@@ -164,25 +184,37 @@ impl Tables {
         )
     }
 
+    pub(super) fn count_event(&self) -> String {
+        self.count_keys(&Forgotten::event())
+    }
+
+    pub(super) fn count_accepted(&self) -> String {
+        self.count_keys(&Forgotten::accepted())
+    }
+
     pub(super) fn forget_event(&self) -> String {
-        let of_event = format!("(key = {event} OR event_key = {event})", event = uuid(1));
-        self.forget(&of_event, &of_event)
+        self.forget(&Forgotten::event())
     }
 
     pub(super) fn forget_accepted(&self) -> String {
-        let within = |time: &str| format!("{time} >= $1::timestamptz AND {time} < $2::timestamptz");
-        self.forget(&within("accepted_at"), &within("claimed_at"))
+        self.forget(&Forgotten::accepted())
     }
 
-    /// Forgets the deliveries and the ledger rows for which these conditions hold.
-    ///
-    /// Runs while nothing is brought back from DEAD. A ledger row is deleted only if its token has not changed since it was
-    /// read: a new token means that a delivery was accepted since.
-    fn forget(&self, deliveries: &str, entries: &str) -> String {
+    /// Counts the keys that can be forgotten.
+    fn count_keys(&self, forgotten: &Forgotten) -> String {
+        format!(
+            r"
+            WITH{keys}
+            SELECT count(*) FROM keys",
+            keys = self.forgettable_keys(forgotten),
+        )
+    }
+
+    /// Returns the part that selects the keys that can be forgotten.
+    fn forgettable_keys(&self, Forgotten { deliveries, entries }: &Forgotten) -> String {
         let Self { ledger, inbox, .. } = self;
         format!(
             r"
-            WITH
             -- The keys of deliveries that are DEAD or DONE, and of ledger rows without a pending delivery
             keys AS MATERIALIZED (
                 SELECT key
@@ -197,7 +229,19 @@ impl Tables {
                     AND NOT EXISTS (
                         SELECT FROM {inbox} AS pending WHERE pending.key = held.key AND pending.{PENDING}
                     )
-            ),
+            )"
+        )
+    }
+
+    /// Forgets deliveries and ledger rows.
+    ///
+    /// Runs while nothing is brought back from DEAD. A ledger row is deleted only if its token has not changed since it was
+    /// read: a new token means that a delivery was accepted since.
+    fn forget(&self, forgotten: &Forgotten) -> String {
+        let Self { ledger, inbox, .. } = self;
+        format!(
+            r"
+            WITH{keys},
             seen AS MATERIALIZED (
                 SELECT key, token FROM {ledger} JOIN keys USING (key)
             ),
@@ -219,6 +263,7 @@ impl Tables {
                 UNION
                 SELECT key FROM forgotten WHERE kept_until > clock_timestamp()
             ) AS gone",
+            keys = self.forgettable_keys(forgotten),
             emptied = self.emptied_of_deleted(),
         )
     }

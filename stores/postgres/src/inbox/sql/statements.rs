@@ -131,6 +131,10 @@ pub(crate) struct InboxSql {
     pub(crate) delete_locked: Sql,
     /// Ids, states. Returns one row: how many deliveries were forgotten.
     pub(crate) forget_locked: Sql,
+    /// Event. Returns one row: the number of keys that would be forgotten.
+    pub(crate) count_event: Sql,
+    /// Start and end. Returns one row: the number of keys that would be forgotten.
+    pub(crate) count_accepted: Sql,
     /// Event. Returns one row: the number of keys that were forgotten.
     pub(crate) forget_event: Sql,
     /// Start and end. Returns one row: the number of keys that were forgotten.
@@ -211,6 +215,8 @@ impl InboxSql {
             lock_chosen: Sql::new(tables.lock_chosen()),
             delete_locked: Sql::new(tables.delete_locked()),
             forget_locked: Sql::new(tables.forget_locked()),
+            count_event: Sql::new(tables.count_event()),
+            count_accepted: Sql::new(tables.count_accepted()),
             forget_event: Sql::new(tables.forget_event()),
             forget_accepted: Sql::new(tables.forget_accepted()),
             pause: Sql::new(tables.pause()),
@@ -278,6 +284,8 @@ impl InboxSql {
             &self.lock_chosen,
             &self.delete_locked,
             &self.forget_locked,
+            &self.count_event,
+            &self.count_accepted,
             &self.forget_event,
             &self.forget_accepted,
             &self.pause,

@@ -103,8 +103,8 @@ async fn forgets_an_event_except_what_is_pending() {
     let expire = "UPDATE klikit_ledger SET until = clock_timestamp() WHERE state = 0";
     assert_eq!(client(server.url()).await.execute(expire, &[]).await.unwrap(), 1);
 
-    assert_eq!(store.forget_event(&event).await.unwrap(), 4);
-    assert_eq!(store.forget_event(&event).await.unwrap(), 0);
+    assert_eq!(store.forget_keys(&event.into()).await.unwrap(), 4);
+    assert_eq!(store.forget_keys(&event.into()).await.unwrap(), 0);
     let counts = store.counts().await.unwrap();
     assert_eq!((counts.ready, counts.leased, counts.dead, counts.done), (1, 1, 1, 0));
     for (held, body) in [(&leased, "leased"), (&ready, "ready"), (&another, "another")] {
@@ -147,15 +147,15 @@ async fn forgets_deliveries_accepted_in_a_window() {
         .unwrap();
     let now: SystemTime = client.query_one("SELECT now()", &[]).await.unwrap().get(0);
     let ago = |hours: u64| now - Duration::from_secs(hours * 3600);
-    assert_eq!(store.forget_accepted(ago(100)..ago(30)).await.unwrap(), 0);
-    assert_eq!(store.forget_accepted(ago(30)..ago(12)).await.unwrap(), 3);
+    assert_eq!(store.forget_keys(&(ago(100)..ago(30)).into()).await.unwrap(), 0);
+    assert_eq!(store.forget_keys(&(ago(30)..ago(12)).into()).await.unwrap(), 3);
     for (n, delivery) in all.iter().enumerate() {
         let expected = if n < 3 { Acceptance::Accepted } else { Acceptance::Revived };
         let outcome = accept(&store, delivery).await;
         assert_eq!(outcome, if n < 4 { expected } else { known(&n.to_string()) }, "{n}");
     }
     let far = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 60);
-    assert_eq!(store.forget_accepted(far..far).await.unwrap(), 0);
+    assert_eq!(store.forget_keys(&(far..far).into()).await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -203,7 +203,7 @@ async fn forgetting_while_accepting_leaves_no_halves() {
         let dead = dead_letters(&store, None, 1).await.first().map(|dead| dead.id);
         let forget = tokio::spawn({
             let store = store.clone();
-            async move { store.forget_event(&event).await.unwrap() }
+            async move { store.forget_keys(&event.into()).await.unwrap() }
         });
         let (other, accepted) = (store.clone(), delivery("evt-1", "x").await);
         let accept = tokio::spawn(async move {

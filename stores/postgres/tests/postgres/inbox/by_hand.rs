@@ -156,7 +156,7 @@ async fn documented_statements_meet_forgetting() {
     let (operator, blocker, reader) =
         (client(server.url()).await, client(server.url()).await, client(server.url()).await);
     let ever = SystemTime::UNIX_EPOCH..SystemTime::now() + TIME;
-    assert_eq!(store.forget_accepted(ever.clone()).await.unwrap(), 0);
+    assert_eq!(store.forget_keys(&ever.clone().into()).await.unwrap(), 0);
     for (heading, number) in [("Retry dead deliveries", 0), ("Retry dead deliveries", 1), ("Forget a dead delivery", 0)]
     {
         reader.batch_execute("ALTER TABLE klikit_inbox ALTER COLUMN id RESTART WITH 17").await.unwrap();
@@ -167,7 +167,7 @@ async fn documented_statements_meet_forgetting() {
         blocker.batch_execute("BEGIN; LOCK TABLE klikit_ledger").await.unwrap();
         let forgetting = {
             let (store, ever) = (store.clone(), ever.clone());
-            tokio::spawn(async move { store.forget_accepted(ever).await })
+            tokio::spawn(async move { store.forget_keys(&ever.into()).await })
         };
         let waiting = |lock: &str| {
             format!(

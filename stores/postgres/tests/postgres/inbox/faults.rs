@@ -177,7 +177,7 @@ async fn calls_fail_while_the_server_hangs() {
     ends(store.show(held.id(), ShowBody::Include)).await.unwrap_err();
     ends(retry(&store, held.id())).await.unwrap_err();
     ends(store.counts()).await.unwrap_err();
-    ends(store.forget_event(new.claim().event())).await.unwrap_err();
+    ends(store.forget_keys(&new.claim().event().into())).await.unwrap_err();
     server.go_on();
     ends(async { while store.accept(&delivery("evt-3", "x").await, RETENTION).await.is_err() {} }).await;
 }

@@ -126,7 +126,7 @@ async fn ordering_keys_come_back_with_the_delivery() {
         assert_eq!(leased.ordering_keys().len(), keys.len());
         assert_eq!(leased.ordering_keys(), new.ordering_keys());
         finish(&store, leased.lease(), Duration::ZERO).await;
-        store.forget_event(new.claim().event()).await.unwrap();
+        store.forget_keys(&new.claim().event().into()).await.unwrap();
     }
 }
 

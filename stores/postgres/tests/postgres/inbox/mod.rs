@@ -19,9 +19,8 @@ mod tables;
 mod two_nodes;
 
 use std::{
-    ops::Range,
     sync::{Arc, Mutex},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -30,7 +29,7 @@ use http_body_util::Full;
 use tower::{Layer, ServiceExt};
 use tower_klikit::{
     KlikitVerifyLayer,
-    dedupe::{BodyDigest, ConflictPolicy, EventKey, StoreError},
+    dedupe::{BodyDigest, ConflictPolicy, LedgerSelection, StoreError},
     inbox::{
         Acceptance, ActivePause, Counts, DeliveryId, DeliveryState, Entry, Filter, Inbox, InboxAdmin, InboxStore,
         Lease, LeaseBatch, LeaseRequest, Leased, LedgerRows, NewDelivery, OrderBy, Page, Pause, SettleOutcome,
@@ -292,11 +291,11 @@ impl InboxAdmin for Catch {
         unreachable!("{NEVER}")
     }
 
-    async fn forget_event(&self, _: &EventKey) -> Result<u64, StoreError> {
+    async fn count_keys(&self, _: &LedgerSelection) -> Result<u64, StoreError> {
         unreachable!("{NEVER}")
     }
 
-    async fn forget_accepted(&self, _: Range<SystemTime>) -> Result<u64, StoreError> {
+    async fn forget_keys(&self, _: &LedgerSelection) -> Result<u64, StoreError> {
         unreachable!("{NEVER}")
     }
 }

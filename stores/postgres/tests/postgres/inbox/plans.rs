@@ -143,7 +143,7 @@ async fn only_counting_scans_tables() {
         assert_eq!(store.settle(&settlements).await.unwrap().len(), 7);
         let released = lease(&store, 4).await;
         finish(&store, released[0].lease(), Duration::ZERO).await;
-        store.forget_event(ordered(&id, &[]).await.claim().event()).await.unwrap();
+        store.forget_keys(&ordered(&id, &[]).await.claim().event().into()).await.unwrap();
         store.purge_done(10).await.unwrap();
         assert_eq!(store.stored(10).await.unwrap(), 10);
         assert_eq!(store.evict_done(2).await.unwrap(), 2);

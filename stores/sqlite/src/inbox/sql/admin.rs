@@ -25,6 +25,9 @@ pub(in crate::inbox) struct AdminSql {
     pub(in crate::inbox) read_for_deleting: String,
     pub(in crate::inbox) list_finished_of_event: String,
     pub(in crate::inbox) list_finished_of_key: String,
+    pub(in crate::inbox) count_keys_of_event: String,
+    pub(in crate::inbox) count_claimed_in_ledger: String,
+    pub(in crate::inbox) count_key_in_ledger: String,
     pub(in crate::inbox) forget_event_in_ledger: String,
     pub(in crate::inbox) forget_claimed_in_ledger: String,
     pub(in crate::inbox) forget_key_in_ledger: String,
@@ -217,6 +220,49 @@ impl AdminSql {
                 "
             ),
             list_finished_of_key: format!("SELECT id, key FROM {inbox} WHERE key = ?1 AND state >= {DEAD}"),
+
+            // Counts the keys of an event and of its conflicts that have a DEAD or DONE delivery, or a ledger row that is
+            // unexpired at the time `?2` and has no READY or LEASED delivery.
+            count_keys_of_event: format!(
+                "
+                SELECT count(*)
+                FROM (
+                    SELECT key
+                    FROM {inbox}
+                    WHERE ((key = ?1 AND event_key IS NULL) OR event_key = ?1) AND state >= {DEAD}
+                    UNION
+                    SELECT key
+                    FROM {ledger}
+                    WHERE
+                        ((key = ?1 AND event_key IS NULL) OR event_key = ?1)
+                        AND coalesce(kept_until, until) > ?2
+                        AND NOT {has_unfinished_delivery}
+                )
+                "
+            ),
+
+            // Counts ledger rows with keys after `?1` and up to `?2` that were claimed from `?3` until before `?4`, by the
+            // system clock, and are unexpired at the time `?5`. Leaves out the rows of READY and LEASED deliveries.
+            count_claimed_in_ledger: format!(
+                "
+                SELECT count(*)
+                FROM {ledger}
+                WHERE
+                    key > ?1 AND key <= ?2
+                    AND claimed_at >= ?3 AND claimed_at < ?4
+                    AND coalesce(kept_until, until) > ?5
+                    AND NOT {has_unfinished_delivery}
+                "
+            ),
+
+            // Counts the ledger row with the key `?1`, which has no READY or LEASED delivery, in the same way.
+            count_key_in_ledger: format!(
+                "
+                SELECT count(*)
+                FROM {ledger}
+                WHERE key = ?1 AND claimed_at >= ?2 AND claimed_at < ?3 AND coalesce(kept_until, until) > ?4
+                "
+            ),
 
             // Deletes the ledger rows of an event and of its conflicts, except the rows of READY and LEASED deliveries.
             // Returns the key of each deleted row, and whether the row was unexpired at the time `?2`.

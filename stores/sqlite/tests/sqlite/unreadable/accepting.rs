@@ -44,7 +44,7 @@ async fn accepting_a_copy_of_an_unreadable_one_fails() {
             // Without the digest, the store cannot tell whether the bodies are equal.
             let error = store.accept(&deliveries[0], RETENTION).await.unwrap_err();
             assert_eq!(kind(&error), SqliteErrorKind::Unreadable);
-            assert_eq!(store.forget_event(deliveries[0].claim().event()).await.unwrap(), 1);
+            assert_eq!(store.forget_keys(&deliveries[0].claim().event().into()).await.unwrap(), 1);
             assert_eq!(store.accept(&deliveries[0], RETENTION).await.unwrap(), Acceptance::Accepted);
         } else {
             assert_eq!(dead_lettered(&batch), [1], "{statement}");
@@ -68,7 +68,7 @@ async fn new_delivery_replaces_an_unreadable_kept_one() {
         let new = delivery("evt-1", "body of evt-1", &[]);
         let known = Acceptance::Known { digest: *new.claim().digest(), body: None };
         assert_eq!(store.accept(&new, RETENTION).await.unwrap(), known);
-        assert_eq!(store.forget(new.claim().event()).await.unwrap(), 1);
+        assert_eq!(store.forget(&new.claim().event().into()).await.unwrap(), 1);
         assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
     }
 }

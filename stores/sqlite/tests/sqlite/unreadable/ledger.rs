@@ -29,7 +29,7 @@ async fn unreadable_ledger_row_fails_its_own_claim() {
                 }
             }
         }
-        assert_eq!(store.forget_claimed(std::time::SystemTime::UNIX_EPOCH..later()).await.unwrap(), 256);
+        assert_eq!(store.forget(&(std::time::SystemTime::UNIX_EPOCH..later()).into()).await.unwrap(), 256);
         assert_eq!(store.claim(&claim(13, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     }
 }
@@ -93,7 +93,7 @@ async fn damaged_ledger_page_affects_only_its_rows() {
     let start = clock.now();
     let claims = claim_all(&store, ALL..ALL + 200, 1).await;
     clock.advance(Duration::from_millis(1));
-    assert_eq!(kind(&store.forget_claimed(start..clock.now()).await.unwrap_err()), SqliteErrorKind::Damaged);
+    assert_eq!(kind(&store.forget(&(start..clock.now()).into()).await.unwrap_err()), SqliteErrorKind::Damaged);
     let new: Vec<_> = claims.iter().filter(is_readable).map(|(event, _)| *event).collect();
     assert!(new.len() > 180, "{}", new.len());
     assert!(!is_there(new[0]) && !is_there(new[new.len() - 1]));
