@@ -1,5 +1,6 @@
 //! The store that a command acts on.
 
+mod ledger;
 mod location;
 mod open_error;
 pub(crate) mod values;
@@ -15,6 +16,7 @@ use tower_klikit_postgres::{PostgresStore, PostgresStoreBuilder};
 use tower_klikit_sqlite::{SqliteStore, SqliteStoreBuilder};
 
 pub(crate) use self::{
+    ledger::LedgerStore,
     location::Location,
     open_error::{OpenError, OpenErrorKind},
 };
@@ -77,18 +79,24 @@ impl StoreArguments {
     pub(crate) async fn open(&self) -> Result<Store, CliError> {
         let location = self.location()?;
         let pending = self.pending_migrations(&location).await?;
-        if !pending.is_empty() {
-            let steps: Vec<_> = pending.iter().map(PendingMigration::name).collect();
-            let remedy = if pending.iter().any(|step| step.version == 1) {
-                "name another store or --table-prefix, or create the tables with `klikit migrate`"
-            } else {
-                "stop the processes of older releases, and run `klikit migrate`"
-            };
-            return Err(CliError::new(format_args!("{location} lacks the migrations {}: {remedy}", steps.join(", "))));
-        }
+        Self::check_migrated(&location, &pending)?;
         let store = self.open_and_migrate(&location).await?;
         output::note(format_args!("store: {}", store.name));
         Ok(store)
+    }
+
+    /// Returns an error if the store lacks migrations.
+    fn check_migrated(location: &Location, pending: &[PendingMigration]) -> Result<(), CliError> {
+        if pending.is_empty() {
+            return Ok(());
+        }
+        let steps: Vec<_> = pending.iter().map(PendingMigration::name).collect();
+        let remedy = if pending.iter().any(|step| step.version == 1) {
+            "name another store or --table-prefix, or create the tables with `klikit migrate`"
+        } else {
+            "stop the processes of older releases, and run `klikit migrate`"
+        };
+        Err(CliError::new(format_args!("{location} lacks the migrations {}: {remedy}", steps.join(", "))))
     }
 
     /// Opens the store, whose pending migrations were read before, and applies them. Does not create a file.
@@ -168,7 +176,7 @@ impl PendingMigration {
 impl Store {
     /// Returns the error for a call that failed.
     pub(crate) fn failed(&self, error: &StoreError) -> CliError {
-        CliError::caused(format_args!("{} cannot be used", self.name), error, "remove the cause and try again")
+        failed(&self.name, error)
     }
 
     /// Calls a function for each delivery that the filter selects and whose id is larger than `after`, smallest id
@@ -188,4 +196,9 @@ impl Store {
             }
         }
     }
+}
+
+/// Returns the error for a call that failed on the store with this name.
+fn failed(name: &str, error: &StoreError) -> CliError {
+    CliError::caused(format_args!("{name} cannot be used"), error, "remove the cause and try again")
 }

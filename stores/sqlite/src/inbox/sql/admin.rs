@@ -221,23 +221,28 @@ impl AdminSql {
             ),
             list_finished_of_key: format!("SELECT id, key FROM {inbox} WHERE key = ?1 AND state >= {DEAD}"),
 
-            // Counts the keys of an event and of its conflicts that have a DEAD or DONE delivery, or a ledger row that is
-            // unexpired at the time `?2` and has no READY or LEASED delivery.
+            // Counts the DEAD and DONE deliveries of an event and of its conflicts, and the ledger rows without a delivery
+            // that are unexpired at the time `?2`.
             count_keys_of_event: format!(
                 "
-                SELECT count(*)
-                FROM (
-                    SELECT key
-                    FROM {inbox}
-                    WHERE ((key = ?1 AND event_key IS NULL) OR event_key = ?1) AND state >= {DEAD}
-                    UNION
-                    SELECT key
-                    FROM {ledger}
-                    WHERE
-                        ((key = ?1 AND event_key IS NULL) OR event_key = ?1)
-                        AND coalesce(kept_until, until) > ?2
-                        AND NOT {has_unfinished_delivery}
-                )
+                SELECT
+                    (
+                        SELECT count(*)
+                        FROM {inbox}
+                        WHERE ((key = ?1 AND event_key IS NULL) OR event_key = ?1) AND state >= {DEAD}
+                    )
+                    + (
+                        SELECT count(*)
+                        FROM {ledger}
+                        WHERE
+                            ((key = ?1 AND event_key IS NULL) OR event_key = ?1)
+                            AND coalesce(kept_until, until) > ?2
+                            AND NOT EXISTS (
+                                SELECT 1
+                                FROM {inbox} AS i
+                                WHERE i.key = {ledger}.key
+                            )
+                    )
                 "
             ),
 

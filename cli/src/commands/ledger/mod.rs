@@ -1,0 +1,35 @@
+//! `klikit ledger`: the record of the deliveries that were handled.
+
+mod forget;
+mod show;
+mod target;
+
+use clap::{Args, Subcommand};
+
+use self::{forget::Forget, show::Show};
+use crate::{error::CliError, outcome::Outcome, output::Output, store::StoreArguments};
+
+/// Look into the ledger, which tells duplicates from new deliveries, and act on it
+#[derive(Debug, Args)]
+pub(crate) struct Ledger {
+    #[command(flatten)]
+    store: StoreArguments,
+
+    #[command(subcommand)]
+    command: LedgerCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum LedgerCommand {
+    Show(Show),
+    Forget(Forget),
+}
+
+impl Ledger {
+    pub(crate) async fn run(self, output: &mut Output) -> Result<Outcome, CliError> {
+        match self.command {
+            LedgerCommand::Show(show) => show.run(&self.store, output).await,
+            LedgerCommand::Forget(forget) => forget.run(&self.store, output).await,
+        }
+    }
+}
