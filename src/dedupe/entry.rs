@@ -2,7 +2,7 @@
 
 use std::{ops::Range, time::SystemTime};
 
-use super::ledger::{BodyDigest, EventKey};
+use super::key::{BodyDigest, EventKey};
 
 /// An entry of a [`Ledger`](super::Ledger).
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::{
     hash::{BuildHasher, Hasher, RandomState},
 };
 
-use super::ledger::EventKey;
+use super::key::EventKey;
 
 /// A hash map that is indexed by event keys.
 ///

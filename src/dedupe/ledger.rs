@@ -8,18 +8,12 @@
 //!     └───────── grace or retention over, or forget ──────────────
 //! ```
 
-use std::{
-    fmt,
-    future::Future,
-    hash::{Hash, Hasher},
-    time::Duration,
-};
-
-use sha2::{Digest, Sha256};
+use std::{future::Future, time::Duration};
 
 use super::{
     entry::{LedgerEntry, LedgerSelection},
     error::StoreError,
+    key::{BodyDigest, EventKey, Token},
 };
 use crate::object_safe::object_safe_trait;
 
@@ -95,10 +89,6 @@ pub struct ClaimTerms {
     pub grace: Duration,
 }
 
-/// The key of an event of a tenant: 16 bytes of a SHA-256, so that keys are short and reveal neither ids nor tenants.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct EventKey([u8; 16]);
-
 /// A claim on one entry of a [`Ledger`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
@@ -109,15 +99,6 @@ pub struct Claim {
     pub(crate) digest: BodyDigest,
     pub(crate) token: Token,
 }
-
-/// The SHA-256 by which bodies are compared. It covers the body as sent, or its canonical JSON under
-/// [`ConflictPolicy::SameJson`](super::ConflictPolicy::SameJson).
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct BodyDigest([u8; 32]);
-
-/// A fencing token, unique to one claim across all processes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Token([u8; 16]);
 
 /// The outcome of [`Ledger::claim`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,88 +118,6 @@ pub enum ClaimOutcome {
         /// The digest of the body that was handled.
         digest: BodyDigest,
     },
-}
-
-impl EventKey {
-    /// Returns the key of an event that is identified by its id: the first 16 bytes of SHA-256(scope ‖ 0 ‖ id).
-    ///
-    /// The scope is the keyring's name, unless the layer or the inbox has a scope of its own.
-    pub fn of_event(scope: &str, id: &str) -> Self {
-        Self::hashed(&[scope.as_bytes(), b"\0", id.as_bytes()])
-    }
-
-    /// Returns the key of an event that is identified by its body. No event has an empty id, so the keys differ from
-    /// those of [`of_event`](Self::of_event).
-    pub fn of_body(scope: &str, digest: &BodyDigest) -> Self {
-        Self::hashed(&[scope.as_bytes(), b"\0\0", digest.as_bytes()])
-    }
-
-    /// Returns the key of a conflict: another body under the id of this event.
-    pub fn with_body(&self, digest: &BodyDigest) -> Self {
-        Self::hashed(&[&self.0, b"\0", digest.as_bytes()])
-    }
-
-    fn hashed(parts: &[&[u8]]) -> Self {
-        Self(short_hash(parts))
-    }
-
-    /// Returns the bytes.
-    pub fn as_bytes(&self) -> &[u8; 16] {
-        &self.0
-    }
-}
-
-impl From<[u8; 16]> for EventKey {
-    fn from(bytes: [u8; 16]) -> Self {
-        Self(bytes)
-    }
-}
-
-/// Returns the first 16 bytes of the SHA-256 over the concatenated parts.
-pub(crate) fn short_hash(parts: &[&[u8]]) -> [u8; 16] {
-    let mut hash = Sha256::new();
-    parts.iter().for_each(|part| hash.update(part));
-    let digest: [u8; 32] = hash.finalize().into();
-    let mut short = [0; 16];
-    short.copy_from_slice(&digest[..16]);
-    short
-}
-
-/// Passes on half of the key. The key is a hash already, and 8 bytes are enough for a hash table.
-impl Hash for EventKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        let [half @ .., _, _, _, _, _, _, _, _] = self.0;
-        state.write_u64(u64::from_ne_bytes(half));
-    }
-}
-
-impl BodyDigest {
-    /// Hashes a body.
-    pub fn of(body: &[u8]) -> Self {
-        Self(Sha256::digest(body).into())
-    }
-
-    /// Returns the bytes.
-    pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl From<[u8; 32]> for BodyDigest {
-    fn from(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-}
-
-impl Token {
-    pub(crate) fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(bytes)
-    }
-
-    /// Returns the bytes.
-    pub fn as_bytes(&self) -> &[u8; 16] {
-        &self.0
-    }
 }
 
 impl Claim {
@@ -253,21 +152,9 @@ impl Claim {
 impl Claim {
     /// Creates a claim for tests of a store. The claim is a conflict if `key` and `event` differ.
     pub fn new(key: [u8; 16], event: [u8; 16], digest: BodyDigest, token: [u8; 16]) -> Self {
-        Self { key: EventKey(key), event: EventKey(event), digest, token: Token(token) }
+        Self { key: key.into(), event: event.into(), digest, token: Token::from_bytes(token) }
     }
 }
-
-macro_rules! debug_as_hex {
-    ($($name:ident),*) => {$(
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&hex::encode(self.0))
-            }
-        }
-    )*};
-}
-
-debug_as_hex!(EventKey, BodyDigest, Token);
 
 object_safe_trait! {
     /// An object-safe [`Ledger`].
@@ -277,28 +164,5 @@ object_safe_trait! {
         fn release(&'a self, claim: &'a Claim) -> ();
         fn renew(&'a self, claims: &'a [Claim], terms: &'a ClaimTerms) -> Vec<bool>;
         fn forget(&'a self, selection: &'a LedgerSelection) -> u64;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tenants_and_conflicts_have_different_keys() {
-        let digest = BodyDigest::of(b"body");
-        let keys = [
-            EventKey::of_event("warung", "evt-1"),
-            EventKey::of_event("warung", "evt-2"),
-            EventKey::of_event("kedai", "evt-1"),
-            EventKey::of_event("", "evt-1"),
-            EventKey::of_event("warung", "evt-1").with_body(&digest),
-            EventKey::of_event("warung", "evt-1").with_body(&BodyDigest::of(b"other")),
-            EventKey::of_body("warung", &digest),
-            EventKey::of_body("kedai", &digest),
-        ];
-        for (n, key) in keys.iter().enumerate() {
-            assert!(!keys[n + 1..].contains(key));
-        }
     }
 }

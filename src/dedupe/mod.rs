@@ -88,6 +88,7 @@ mod entry;
 mod error;
 mod flow;
 mod future;
+mod key;
 mod key_map;
 mod layer;
 mod ledger;
@@ -101,15 +102,16 @@ mod service;
 #[cfg(feature = "inbox")]
 pub(crate) use self::{
     call::Call,
-    ledger::short_hash,
+    key::short_hash,
     policy::{DedupePolicy, Match},
 };
 pub use self::{
     entry::{LedgerEntry, LedgerSelection, LedgerState},
     error::StoreError,
     future::ResponseFuture,
+    key::{BodyDigest, EventKey, Token},
     layer::KlikitDedupeLayer,
-    ledger::{BodyDigest, Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, Token},
+    ledger::{Claim, ClaimOutcome, ClaimTerms, Ledger},
     policy::{ConflictPolicy, Identity},
     service::KlikitDedupe,
 };

@@ -10,7 +10,8 @@ use std::{
 };
 
 use super::{
-    ledger::{BodyDigest, Claim, EventKey, Token},
+    key::{BodyDigest, EventKey, Token},
+    ledger::Claim,
     replays::{Admission, ReplayLimit, ReplayLimiter},
 };
 use crate::{

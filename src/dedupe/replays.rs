@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::ledger::BodyDigest;
+use super::key::BodyDigest;
 
 /// The number of sets, each of which holds a few bodies. A power of two.
 const SETS: usize = 4096;

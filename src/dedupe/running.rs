@@ -10,8 +10,9 @@ use std::{
 use tokio::{task::AbortHandle, time::Instant};
 
 use super::{
+    key::{BodyDigest, EventKey},
     key_map::KeyMap,
-    ledger::{BodyDigest, Claim, EventKey},
+    ledger::Claim,
 };
 use crate::{event::Delivery, nudge::Nudges, telemetry};
 

@@ -20,6 +20,12 @@ pub(crate) fn uuid(parameter: u8) -> String {
     format!("encode(${parameter}::bytea, 'hex')::uuid")
 }
 
+/// Returns a condition that holds for the rows of the event in this parameter: the row with the event's key, and the rows of
+/// conflicts.
+pub(crate) fn of_event(parameter: u8) -> String {
+    format!("((key = {event} AND event_key IS NULL) OR event_key = {event})", event = uuid(parameter))
+}
+
 /// Returns an expression for the time that is the parameter's number of seconds from now.
 pub(crate) fn after(parameter: u8) -> String {
     format!("clock_timestamp() + make_interval(secs => ${parameter}::float8)")

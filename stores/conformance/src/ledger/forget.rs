@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tower_klikit::dedupe::{ClaimTerms, Ledger};
+use tower_klikit::dedupe::{Claim, ClaimTerms, Ledger};
 
 use super::{
     claim, conflict,
@@ -43,6 +43,8 @@ impl<L: Ledger, A: AsyncFn(&L, Duration)> TestedLedger<'_, L, A> {
 
         let alone = conflict("warung", "alone", "body");
         self.claim(&alone, "a conflict has its own entry").await;
+        let by_key = Claim::new(*alone.key().as_bytes(), *alone.key().as_bytes(), *alone.digest(), [0; 16]);
+        self.forget(&by_key, 0, "the key of a conflict is no event").await;
         self.forget(&alone, 1, "the event had one entry, under the key of a conflict").await;
         self.claim(&conflict("warung", "alone", "body"), "the event was forgotten").await;
     }

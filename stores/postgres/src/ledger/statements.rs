@@ -6,7 +6,7 @@
 use crate::{
     connection::Sql,
     names::Names,
-    sql::{CLAIMED, DONE, KEPT_UNTIL, after, uuid},
+    sql::{CLAIMED, DONE, KEPT_UNTIL, after, of_event, uuid},
 };
 
 /// The statements on one ledger.
@@ -205,11 +205,6 @@ fn renew(table: &str) -> String {
 
 /// Holds for the entries that were claimed between the first two parameters.
 const CLAIMED_WITHIN: &str = "claimed_at >= $1::timestamptz AND claimed_at < $2::timestamptz";
-
-/// Returns a condition that holds for the entries of the event in this parameter.
-fn of_event(parameter: u8) -> String {
-    format!("(key = {event} OR event_key = {event})", event = uuid(parameter))
-}
 
 /// Returns the statement that lists entries in the order of their keys. The parameters from `after` on are the key to start
 /// after, or NULL, and the limit. Leaves out entries that are unreadable after an edit by hand.

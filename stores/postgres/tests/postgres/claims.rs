@@ -256,6 +256,32 @@ async fn forgets_an_event_with_its_conflicts() {
 }
 
 #[tokio::test]
+async fn entries_changed_by_hand_are_not_listed() {
+    let Some(server) = PostgresServer::start("entries changed by hand are not listed") else { return };
+    let store = open(server.url()).await;
+    for event in 0..6 {
+        handle(&store, event).await;
+    }
+    let change = [
+        "digest = '' WHERE get_byte(uuid_send(key), 7) = 1",
+        "state = 7 WHERE get_byte(uuid_send(key), 7) = 2",
+        "until = 'infinity' WHERE get_byte(uuid_send(key), 7) = 3",
+        "claimed_at = '-infinity' WHERE get_byte(uuid_send(key), 7) = 4",
+    ];
+    let client = client(server.url()).await;
+    for change in change {
+        assert_eq!(client.execute(&format!("UPDATE klikit_ledger SET {change}"), &[]).await.unwrap(), 1);
+    }
+    let ever = SystemTime::UNIX_EPOCH..SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 60);
+    // The unreadable entries do not count towards the limit.
+    let listed = store.entries(&ever.into(), None, 2).await.unwrap();
+    assert_eq!(listed.iter().map(|entry| entry.key).collect::<Vec<_>>(), [0, 5].map(|event| *claim(event).key()));
+    for event in 1..5 {
+        assert_eq!(store.entries(&claim(event).event().into(), None, 10).await.unwrap(), [], "{event}");
+    }
+}
+
+#[tokio::test]
 async fn forgets_what_was_claimed_in_a_window() {
     let Some(server) = PostgresServer::start("forgets what was claimed in a window") else { return };
     let store = open(server.url()).await;
@@ -269,6 +295,9 @@ async fn forgets_what_was_claimed_in_a_window() {
         SET claimed_at = timestamptz '2026-03-01 00:00Z' + interval '10 minutes' * get_byte(uuid_send(key), 7)";
     client.execute(order, &[]).await.unwrap();
     let at = |minutes: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(1_772_323_200 + 60 * minutes);
+    let listed = store.entries(&(at(20)..at(50)).into(), None, 10).await.unwrap();
+    let listed: Vec<_> = listed.iter().map(|entry| (entry.key, entry.claimed_at)).collect();
+    assert_eq!(listed, [2, 3, 4].map(|event| (*claim(event).key(), at(10 * event))));
     assert_eq!(
         store.forget(&(at(20)..at(50)).into()).await.unwrap(),
         3,

@@ -213,16 +213,21 @@ async fn use_all(store: &PostgresStore, round: u64) {
     .await;
     assert_eq!(store.counts().await.unwrap().ready, u64::from(WITNESSES));
     assert_eq!(store.purge_done(100).await.unwrap(), 0);
+    assert_eq!(store.count_keys(&new.claim().event().into()).await.unwrap(), 1);
     assert_eq!(store.forget_keys(&new.claim().event().into()).await.unwrap(), 1);
     let long_ago = SystemTime::UNIX_EPOCH..SystemTime::UNIX_EPOCH + LEASE;
+    assert_eq!(store.count_keys(&long_ago.clone().into()).await.unwrap(), 0);
     assert_eq!(store.forget_keys(&long_ago.clone().into()).await.unwrap(), 0);
 
     let released = claim(round);
     assert_eq!(store.claim(&released, &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     store.release(&released).await.unwrap();
     handle(store, round).await.unwrap();
+    assert_eq!(store.entries(&long_ago.clone().into(), None, 10).await.unwrap(), []);
     assert_eq!(store.forget(&long_ago.into()).await.unwrap(), 0);
     assert_eq!(store.purge(100).await.unwrap(), 0);
+    let listed = store.entries(&released.event().into(), None, 10).await.unwrap();
+    assert_eq!(listed.iter().map(|entry| entry.key).collect::<Vec<_>>(), [*released.key()]);
     assert_eq!(store.forget(&released.event().into()).await.unwrap(), 1);
 }
 

@@ -260,6 +260,7 @@ async fn foreign_value_under_key_is_an_error() {
         store.complete(claim, RETENTION).await.unwrap_err();
         store.renew(std::slice::from_ref(claim), &TERMS).await.unwrap_err();
         store.release(claim).await.unwrap_err();
+        store.entries(&claim.event().into(), None, 10).await.unwrap_err();
         store.forget(&claim.event().into()).await.unwrap_err();
         let left: bool = redis::cmd("EXISTS").arg(name(&redis.prefix, event)).query_async(&mut raw).await.unwrap();
         assert!(left, "{event}");

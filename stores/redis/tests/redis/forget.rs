@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redis::aio::MultiplexedConnection;
-use tower_klikit::dedupe::{ClaimOutcome, ClaimTerms, Ledger};
+use tower_klikit::dedupe::{ClaimOutcome, ClaimTerms, EventKey, Ledger};
 use tower_klikit_redis::RedisStore;
 
 use crate::{
@@ -103,7 +103,18 @@ async fn forgets_a_window_of_time() {
 
     assert_eq!(store.forget(&(times[2]..times[1]).into()).await.unwrap(), 0);
     assert_eq!(store.forget(&(UNIX_EPOCH..times[0]).into()).await.unwrap(), 0);
-    assert_eq!(store.forget(&(times[1]..times[2]).into()).await.unwrap(), EACH + 1);
+    let middle = (times[1]..times[2]).into();
+    let mut keys: Vec<EventKey> = Vec::new();
+    for page in [1000, 501] {
+        let listed = store.entries(&middle, keys.last().copied(), 1000).await.unwrap();
+        assert_eq!(listed.len(), page);
+        keys.extend(listed.into_iter().map(|entry| entry.key));
+    }
+    let mut expected: Vec<_> = (EACH..2 * EACH).map(|event| *claim(event, 1).key()).collect();
+    expected.push(*conflict(10_001, 1, 1).key());
+    expected.sort_unstable();
+    assert!(keys == expected, "the pages have all entries, in the order of their keys");
+    assert_eq!(store.forget(&middle).await.unwrap(), EACH + 1);
     assert_eq!(store.forget(&(times[1]..times[2]).into()).await.unwrap(), 0);
     assert_eq!(store.claim(&claim(0, 9), &TERMS).await.unwrap(), done(0));
     assert_eq!(store.claim(&claim(EACH, 9), &TERMS).await.unwrap(), ClaimOutcome::Claimed);

@@ -231,6 +231,9 @@ async fn operators_see_the_system_clock() {
     accept(&store, "evt-2", &[]).await;
     let shown = show(&store, 2).await.unwrap();
     assert_eq!(shown.accepted_at, start);
+    let listed = store.entries(&(start..start + SECOND).into(), None, 10).await.unwrap();
+    let times: Vec<_> = listed.iter().map(|entry| (entry.claimed_at, entry.until)).collect();
+    assert_eq!(times, [(start, start + RETENTION)]);
     for leased in lease(&store, 2, 5).await {
         settled(&store, &leased, keep_for(RETENTION)).await;
     }

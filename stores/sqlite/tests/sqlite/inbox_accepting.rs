@@ -218,7 +218,9 @@ async fn forget_accepted_forgets_the_window() {
         settlements.push((*leased.lease(), settlement));
     }
     assert_eq!(store.settle(&settlements).await.unwrap(), [SettleOutcome::Settled; 1100]);
+    assert_eq!(store.count_keys(&(start..start).into()).await.unwrap(), 0);
     assert_eq!(store.forget_keys(&(start..start).into()).await.unwrap(), 0);
+    assert_eq!(store.count_keys(&(start..end).into()).await.unwrap(), 1099 + 1);
     // The finished deliveries and the claim of the dedupe layer.
     assert_eq!(store.forget_keys(&(start..end).into()).await.unwrap(), 1099 + 1);
     assert_eq!(store.forget_keys(&(start..end).into()).await.unwrap(), 0);

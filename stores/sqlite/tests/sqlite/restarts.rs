@@ -104,6 +104,16 @@ async fn forgets_events_and_windows() {
     assert_eq!(store.claim(&claim(3, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     assert_eq!(store.forget(&(end..start).into()).await.unwrap(), 0);
     assert_eq!(store.forget(&(start..start).into()).await.unwrap(), 0);
+    let mut keys = Vec::new();
+    for page in [700, 700, 700, 700, 200] {
+        let listed = store.entries(&(start..end).into(), keys.last().copied(), 700).await.unwrap();
+        assert_eq!(listed.len(), page);
+        keys.extend(listed.into_iter().map(|entry| entry.key));
+    }
+    let mut expected: Vec<_> = (1000..4000).map(|event| *claim(event, 1).key()).collect();
+    expected.sort_unstable();
+    assert!(keys == expected, "the pages have all entries, in the order of their keys");
+    assert_eq!(store.entries(&(start..start).into(), None, 10).await.unwrap(), []);
     assert_eq!(store.forget(&(start..end).into()).await.unwrap(), 3000);
     assert_eq!(store.forget(&(start..end).into()).await.unwrap(), 0);
     let far = std::time::SystemTime::UNIX_EPOCH..end + Duration::from_secs(3600);

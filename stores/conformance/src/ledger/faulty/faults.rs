@@ -62,6 +62,7 @@ faults! {
     KeyIsCut: keeps_every_byte,
     ForgettingDoesNothing: expired_claim_can_be_released,
     ForgettingLeavesConflicts: conflicts_are_forgotten_with_their_event,
+    ForgettingFindsConflictsByKey: conflicts_are_forgotten_with_their_event,
     ForgettingTakesOtherEvents: forgotten_event_is_absent,
     ForgettingTakesOtherConflicts: other_events_are_not_forgotten,
     ForgettingCountsEntriesThatAreOver: claim_is_absent_after_its_grace,
@@ -110,6 +111,7 @@ faults! {
 pub(crate) const NOT_FOUND_BY_CHANCE: &[LedgerFault] = &[
     LedgerFault::KeyIsCut,
     // The model selects events only.
+    LedgerFault::ForgettingFindsConflictsByKey,
     LedgerFault::ListingFindsConflictsByKey,
     LedgerFault::WindowExcludesItsStart,
     LedgerFault::WindowIncludesItsEnd,

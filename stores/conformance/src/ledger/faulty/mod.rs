@@ -264,6 +264,9 @@ impl FaultyLedger {
             ForgettingLeavesExpiredClaims => {
                 self.forget_now(state, |entry| entry.is_of(event) && !entry.has_expired(now))
             }
+            ForgettingFindsConflictsByKey => {
+                self.forget_now(state, |entry| entry.is_of(event) || entry.claim.key() == event)
+            }
             ForgettingTakesOtherConflicts => {
                 let is_conflict = |entry: &Entry| entry.claim.is_conflict();
                 self.forget_now(state, |entry| entry.is_of(event) || is_conflict(entry))

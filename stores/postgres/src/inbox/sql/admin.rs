@@ -4,7 +4,7 @@ use super::{
     states::{DEAD, DONE, LEASED, PENDING, READY},
     tables::Tables,
 };
-use crate::sql::{KEPT_UNTIL, uuid};
+use crate::sql::{KEPT_UNTIL, of_event};
 
 /// The conditions that hold for deliveries and for ledger rows to forget.
 struct Forgotten {
@@ -15,8 +15,7 @@ struct Forgotten {
 impl Forgotten {
     /// Those of the event in the first parameter.
     fn event() -> Self {
-        let of_event = format!("(key = {event} OR event_key = {event})", event = uuid(1));
-        Self { deliveries: of_event.clone(), entries: of_event }
+        Self { deliveries: of_event(1), entries: of_event(1) }
     }
 
     /// Those that were accepted or claimed between the first two parameters.

@@ -103,6 +103,7 @@ async fn forgets_an_event_except_what_is_pending() {
     let expire = "UPDATE klikit_ledger SET until = clock_timestamp() WHERE state = 0";
     assert_eq!(client(server.url()).await.execute(expire, &[]).await.unwrap(), 1);
 
+    assert_eq!(store.count_keys(&event.into()).await.unwrap(), 4);
     assert_eq!(store.forget_keys(&event.into()).await.unwrap(), 4);
     assert_eq!(store.forget_keys(&event.into()).await.unwrap(), 0);
     let counts = store.counts().await.unwrap();
@@ -148,6 +149,7 @@ async fn forgets_deliveries_accepted_in_a_window() {
     let now: SystemTime = client.query_one("SELECT now()", &[]).await.unwrap().get(0);
     let ago = |hours: u64| now - Duration::from_secs(hours * 3600);
     assert_eq!(store.forget_keys(&(ago(100)..ago(30)).into()).await.unwrap(), 0);
+    assert_eq!(store.count_keys(&(ago(30)..ago(12)).into()).await.unwrap(), 3);
     assert_eq!(store.forget_keys(&(ago(30)..ago(12)).into()).await.unwrap(), 3);
     for (n, delivery) in all.iter().enumerate() {
         let expected = if n < 3 { Acceptance::Accepted } else { Acceptance::Revived };

@@ -33,6 +33,7 @@ async fn unreadable_values_are_forgotten_and_purged() {
     assert_eq!(dead_letters(&store, None, 10).await.len(), 2);
     clock.advance(LEASE);
     // Five: four ledger rows, three of which have a delivery, and delivery 1, which has lost its key.
+    assert_eq!(store.count_keys(&(start..clock.now()).into()).await.unwrap(), 5);
     assert_eq!(store.forget_keys(&(start..clock.now()).into()).await.unwrap(), 5);
     assert_eq!(store.purge_done(10).await.unwrap(), 1);
     assert_eq!((folder.count("klikit_inbox"), folder.count("klikit_inbox_body")), (0, 0));
@@ -97,6 +98,7 @@ async fn damaged_body_can_be_forgotten() {
     assert_eq!(store.forget_keys(&deliveries[0].claim().event().into()).await.unwrap(), 1);
     clock.advance(LEASE);
     assert_eq!(store.purge_done(1).await.unwrap() + store.purge_done(10).await.unwrap(), 2);
+    assert_eq!(store.count_keys(&(start..clock.now()).into()).await.unwrap(), 5);
     assert_eq!(store.forget_keys(&(start..clock.now()).into()).await.unwrap(), 5);
     assert_eq!(folder.count("klikit_inbox"), 0);
     for new in &deliveries {

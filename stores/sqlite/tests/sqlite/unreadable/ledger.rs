@@ -29,7 +29,11 @@ async fn unreadable_ledger_row_fails_its_own_claim() {
                 }
             }
         }
-        assert_eq!(store.forget(&(std::time::SystemTime::UNIX_EPOCH..later()).into()).await.unwrap(), 256);
+        let all = (std::time::SystemTime::UNIX_EPOCH..later()).into();
+        let listed = store.entries(&all, None, 255).await.unwrap();
+        assert_eq!(listed.len(), 255);
+        assert!(listed.iter().all(|entry| entry.key != *claim(13, 1).key()));
+        assert_eq!(store.forget(&all).await.unwrap(), 256);
         assert_eq!(store.claim(&claim(13, 1), &TERMS).await.unwrap(), ClaimOutcome::Claimed);
     }
 }
@@ -70,6 +74,14 @@ async fn damaged_ledger_page_affects_only_its_rows() {
     let readable: Vec<_> = claims.iter().filter(is_readable).map(|(event, _)| *event).collect();
     assert!((1..200).contains(&(claims.len() - readable.len())), "{} are readable", readable.len());
     assert!(claims.iter().all(|(_, outcome)| !matches!(outcome, Ok(ClaimOutcome::Claimed))));
+
+    // A list leaves out rows on the damaged page, and has those before and after it.
+    let listed = store.entries(&(std::time::SystemTime::UNIX_EPOCH..later()).into(), None, u32::MAX).await.unwrap();
+    let keys: Vec<_> = listed.iter().map(|entry| *entry.key.as_bytes()).collect();
+    assert!(
+        keys.is_sorted() && keys.contains(&bytes(readable[0])) && keys.contains(&bytes(readable[readable.len() - 1]))
+    );
+    assert!(keys.iter().all(|key| readable.iter().any(|event| bytes(*event) == *key)));
 
     // A call for many claims renews the readable ones and returns an error.
     clock.advance(LEASE / 2);
