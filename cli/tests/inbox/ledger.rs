@@ -1,6 +1,6 @@
 //! Tests of `klikit ledger`.
 
-use std::{fs, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use http::StatusCode;
 use jiff::Timestamp;
@@ -186,13 +186,20 @@ fn show_rejects_bad_options() {
     }
 }
 
-#[tokio::test]
-async fn store_without_ledger_is_rejected() {
+#[test]
+fn store_that_lacks_migrations_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("empty.db");
     fs::write(&path, "").unwrap();
     let missing = folder.path().join("missing.db");
-    for (path, part) in [(&path, "lacks the migrations ledger 1, inbox 1, inbox 2"), (&missing, "does not exist")] {
+    // A file of the first version, which has an inbox.
+    let older = folder.path().join("older.db");
+    fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("../stores/sqlite/tests/schema/v1.db"), &older).unwrap();
+    for (path, part) in [
+        (&path, "lacks the migrations ledger 1, inbox 1, inbox 2"),
+        (&older, "lacks the migrations inbox 2"),
+        (&missing, "does not exist"),
+    ] {
         let ended = klikit(["ledger", "show", "--event-id", "evt-1"]).env("KLIKIT_STORE", path.to_str().unwrap()).run();
         assert!(ended.code == Some(2) && ended.stderr.contains(part), "{ended}");
         assert_eq!(ended.stderr.matches('\n').count(), 1, "{ended}");
