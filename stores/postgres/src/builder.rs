@@ -9,7 +9,7 @@ use tokio_postgres::error::SqlState;
 use crate::{
     connection::{Cancel, Connections, Failure, Naming, Sql},
     error::{Kind, PostgresError, Target},
-    inbox::{Floors, HandOff, InboxBatches, InboxSql},
+    inbox::{HandOff, InboxBatches, InboxSql, KnownTenants, Searches},
     ledger::LedgerSql,
     names::Names,
     schema::{Migration, Schema, SchemaFailure},
@@ -282,7 +282,8 @@ impl PostgresStoreBuilder {
             is_ledger_only,
             hand_off,
             deadline,
-            floors: Floors::new(deadline),
+            searches: Searches::new(deadline),
+            tenants: KnownTenants::default(),
             batches: InboxBatches::new(),
             sweeper,
         }))

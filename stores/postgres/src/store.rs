@@ -7,7 +7,7 @@ use tower_klikit::dedupe::StoreError;
 use crate::{
     connection::{Answer, Connections, LONG_CALL_DEADLINES, Params, Sql},
     error::{Kind, PostgresError},
-    inbox::{Floors, HandOff, InboxBatches, InboxSql},
+    inbox::{HandOff, InboxBatches, InboxSql, KnownTenants, Searches},
     ledger::LedgerSql,
     sweep::Sweeper,
     values::BoxError,
@@ -31,7 +31,8 @@ pub(crate) struct Shared {
     pub(crate) is_ledger_only: bool,
     pub(crate) hand_off: Option<HandOff>,
     pub(crate) deadline: Duration,
-    pub(crate) floors: Floors,
+    pub(crate) searches: Searches,
+    pub(crate) tenants: KnownTenants,
     pub(crate) batches: InboxBatches,
     pub(crate) sweeper: Sweeper,
 }

@@ -14,7 +14,7 @@ use tower_klikit::{
     },
 };
 
-use super::{by_lease::LeaseParams, floors::FloorTimes, sql::CONTENT_MISSING};
+use super::{by_lease::LeaseParams, searches::FloorTimes, sql::CONTENT_MISSING};
 use crate::{
     connection::{Answer, Failure, Params, Sql},
     store::PostgresStore,
@@ -48,11 +48,19 @@ impl PostgresStore {
     /// read one of the deliveries, leases them without their content, and then reads each by itself.
     async fn lease_some(&self, request: &LeaseRequest<'_>) -> Result<LeaseBatch, StoreError> {
         let sql = &self.shared.inbox;
-        match self.in_time(1, self.lease_rows(&sql.lease, request)).await? {
-            Ok(rows) => self.batch_of(&rows, ContentSource::LeaseRow).await,
+        let mut rows = Ok(None);
+        if self.shared.searches.may_be_simple() {
+            rows = self.in_time(1, self.lease_rows(&sql.lease_simply, request)).await?;
+        }
+        if let Ok(None) = rows {
+            rows = self.in_time(1, self.lease_rows(&sql.lease, request)).await?;
+        }
+        match rows {
+            Ok(rows) => self.batch_of(&rows.unwrap_or_default(), ContentSource::LeaseRow).await,
             Err(failure) if failure.is_from_server() => {
                 let rows = self.in_time(1, self.lease_rows(&sql.lease_unread, request)).await?;
-                self.batch_of(&rows.map_err(StoreError::new)?, ContentSource::SeparateQuery).await
+                let rows = rows.map_err(StoreError::new)?.unwrap_or_default();
+                self.batch_of(&rows, ContentSource::SeparateQuery).await
             }
             Err(failure) => Err(StoreError::new(failure)),
         }
@@ -60,21 +68,23 @@ impl PostgresStore {
 
     /// Runs the statement that leases. In the same round trip, first extends the held leases that have expired, so that no
     /// delivery whose handler is still running is leased or dead-lettered.
-    async fn lease_rows(&self, sql: &Sql, request: &LeaseRequest<'_>) -> Result<Vec<Row>, Failure> {
+    ///
+    /// Returns `None` if the statement has not considered all deliveries. It has leased none then.
+    async fn lease_rows(&self, sql: &Sql, request: &LeaseRequest<'_>) -> Result<Option<Vec<Row>>, Failure> {
         let shared = &*self.shared;
         let LeaseRequest { limit, free_handlers, duration, max_attempts, held, worker } = *request;
         let held = LeaseParams::extension(held, duration);
         let (limit, free_handlers) = (i64::from(limit), i64::from(free_handlers));
         let (duration, max_attempts) = (seconds(duration), i64::from(max_attempts));
         // Without floors, the search begins at the start of the index.
-        let floors = shared.floors.for_next_search();
+        let floors = shared.searches.for_next_search();
         let FloorTimes { loose, ordered } = floors.unwrap_or_default();
         let extend = held.params();
         let worker = storable(worker);
         let lease: Params<'_> =
             &[&limit, &duration, &max_attempts, held.ids(), held.tokens(), &free_handlers, &loose, &ordered, &worker];
         let mut statements = Vec::with_capacity(5);
-        if shared.floors.tenants_must_be_added() {
+        if shared.searches.tenants_must_be_added() {
             statements.push((&shared.inbox.add_tenants, &[][..]));
         }
         if !request.held.is_empty() {
@@ -94,20 +104,24 @@ impl PostgresStore {
         if floors.is_none() {
             let entries = |answer: &Answer| answer.rows.first().and_then(|row| row.try_get(0).ok()).unwrap_or(0_i64);
             let read = entries(&answers[lease_index + 1]) - entries(&answers[lease_index - 1]);
-            shared.floors.record_search_from_start(read, started.elapsed());
+            shared.searches.record_search_from_start(read, started.elapsed());
         }
         let mut rows = answers.swap_remove(lease_index).rows;
         if let Some(row) = rows.first() {
+            if !row.try_get::<_, bool>(16).unwrap_or(true) {
+                shared.searches.record_incomplete();
+                return Ok(None);
+            }
             // A failure of the call would lose the leases, so ignore an unreadable value.
             let time = |column| row.try_get::<_, Option<SystemTime>>(column).ok().flatten();
             let searched = time(14);
             let first = FloorTimes { loose: time(12).or(searched), ordered: time(13).or(searched) };
-            shared.floors.record_first_found(first);
-            shared.floors.record_pauses(row.try_get(15).unwrap_or_default());
+            shared.searches.record_first_found(first);
+            shared.searches.record_pauses(row.try_get(15).unwrap_or_default());
         }
         // Without a delivery, there is one row.
         rows.retain(|row| !matches!(row.try_get::<_, Option<i64>>(0), Ok(None)));
-        Ok(rows)
+        Ok(Some(rows))
     }
 
     /// Makes a batch of the rows of the statement that leases. Dead-letters deliveries whose content can never be read.

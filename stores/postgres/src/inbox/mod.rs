@@ -5,12 +5,15 @@ mod admin;
 mod batches;
 mod by_lease;
 mod finish;
-mod floors;
 mod hand_off;
 mod lease;
 mod leases;
+mod searches;
 mod settle;
 mod sql;
 mod store;
+mod tenants;
 
-pub(crate) use self::{batches::InboxBatches, floors::Floors, hand_off::HandOff, sql::InboxSql};
+pub(crate) use self::{
+    batches::InboxBatches, hand_off::HandOff, searches::Searches, sql::InboxSql, tenants::KnownTenants,
+};

@@ -9,6 +9,19 @@ use crate::sql::{self, after, uuid};
 /// The class of the advisory locks on ordering keys: the letters "klko".
 const ORDERING_LOCKS: i32 = 0x6b6c_6b6f;
 
+/// Selects the deliveries to store, without their contents.
+const SELECT_ASKED: &str = "SELECT
+                    encode(asked.key, 'hex')::uuid AS key,
+                    encode(asked.event, 'hex')::uuid AS event,
+                    encode(asked.token, 'hex')::uuid AS token,
+                    asked.digest, asked.retention, asked.event_id, asked.event_type, asked.tenant, asked.position
+                FROM
+                    unnest(
+                        $1::bytea[], $2::bytea[], $3::bytea[], $4::bytea[], $5::float8[],
+                        $8::text[], $9::text[], $10::text[]
+                    ) WITH ORDINALITY
+                        AS asked (key, event, token, digest, retention, event_id, event_type, tenant, position)";
+
 /// The condition under which a ledger entry may be replaced: it can be claimed.
 const IS_CLAIMABLE: &str = "WHERE held.until <= clock_timestamp()";
 
@@ -24,27 +37,16 @@ impl Tables {
     /// the delivery with the larger id while the other is not yet visible, and then also the other one. So the statement
     /// locks each ordering key until the commit, before it draws ids: the rows that get ids depend on a count of the locks.
     pub(super) fn accept(&self) -> String {
-        let Self { ledger, inbox, body, queue, attempt, tenant, .. } = self;
+        let Self { inbox, body, queue, attempt, tenant, .. } = self;
         format!(
             r#"
             WITH
             locks AS MATERIALIZED (
-                SELECT pg_advisory_xact_lock({ORDERING_LOCKS}, lock) FROM unnest($13::integer[]) AS lock
+                SELECT pg_advisory_xact_lock({ORDERING_LOCKS}, lock) FROM unnest($15::integer[]) AS lock
             ),
             -- The deliveries whose keys the inbox does not know, without their contents
             new AS MATERIALIZED (
-                SELECT
-                    encode(asked.key, 'hex')::uuid AS key,
-                    encode(asked.event, 'hex')::uuid AS event,
-                    encode(asked.token, 'hex')::uuid AS token,
-                    asked.digest, asked.retention, asked.event_id, asked.event_type, asked.tenant, asked.position
-                FROM
-                    (SELECT count(*) AS count FROM locks) AS taken,
-                    unnest(
-                        $1::bytea[], $2::bytea[], $3::bytea[], $4::bytea[], $5::float8[],
-                        $8::text[], $9::text[], $10::text[]
-                    ) WITH ORDINALITY
-                        AS asked (key, event, token, digest, retention, event_id, event_type, tenant, position)
+                {select_asked}, (SELECT count(*) AS count FROM locks) AS taken
                 WHERE
                     taken.count >= 0
                     AND NOT EXISTS (
@@ -53,16 +55,7 @@ impl Tables {
                     )
             ),
             -- The ledger rows
-            remembered AS (
-                INSERT INTO {ledger} AS held (claimed_at, until, key, event_key, token, state, digest)
-                SELECT
-                    clock_timestamp(), clock_timestamp() + make_interval(secs => retention),
-                    key, nullif(event, key), token, {done}, digest
-                FROM new
-                ORDER BY key
-                ON CONFLICT (key) DO UPDATE
-                {replace} {IS_CLAIMABLE}
-                RETURNING key
+            remembered AS ({remember_new}
             ),
             -- Delete DONE deliveries of the same keys
             replaced AS (
@@ -78,7 +71,7 @@ impl Tables {
             ),
             ordered AS MATERIALIZED (
                 SELECT position, array_agg(ordering_key ORDER BY ordering_key) AS keys
-                FROM unnest($11::text[], $12::bigint[]) AS ordered (ordering_key, position)
+                FROM unnest($13::text[], $14::bigint[]) AS ordered (ordering_key, position)
                 GROUP BY position
             ),
             -- The deliveries, after the DONE ones are deleted
@@ -114,21 +107,89 @@ impl Tables {
                 INSERT INTO {queue} (ordering_key, id)
                 SELECT ordered.ordering_key, stored.id
                 FROM stored
-                JOIN unnest($11::text[], $12::bigint[]) AS ordered (ordering_key, position) USING (position)
+                JOIN unnest($13::text[], $14::bigint[]) AS ordered (ordering_key, position) USING (position)
             ),
-            filled AS (
+            filled AS ({fill}
+            )
+            SELECT position FROM stored"#,
+            select_asked = SELECT_ASKED,
+            remember_new = self.remember_new(),
+            fill = self.fill(),
+        )
+    }
+
+    /// Stores new deliveries in the way of [`accept`](Self::accept), in the usual case: they have no ordering keys, and their
+    /// tenants are in the table of tenants. Leaves out deliveries that would replace DONE ones.
+    ///
+    /// The server plans the statement for each batch, and plans this one in half the time.
+    pub(super) fn accept_simply(&self) -> String {
+        let Self { inbox, .. } = self;
+        format!(
+            r"
+            WITH
+            new AS MATERIALIZED (
+                {select_asked}
+                WHERE NOT EXISTS (
+                    SELECT FROM {inbox} AS known WHERE known.key = encode(asked.key, 'hex')::uuid
+                )
+            ),
+            remembered AS ({remember_new}
+            ),
+            added AS (
+                INSERT INTO {inbox} (
+                    due, accepted_at, token, key, event_key, attempts, state, event_id, event_type, tenant
+                )
+                SELECT
+                    clock_timestamp(), clock_timestamp(), 0, new.key, nullif(new.event, new.key), 0, {READY},
+                    new.event_id, new.event_type, new.tenant
+                FROM remembered JOIN new ON new.key = remembered.key
+                ORDER BY new.position
+                RETURNING id, key
+            ),
+            stored AS MATERIALIZED (
+                SELECT added.id, new.position, new.event_id FROM added JOIN new ON new.key = added.key
+            ),
+            filled AS ({fill}
+            )
+            SELECT position FROM stored",
+            select_asked = SELECT_ASKED,
+            remember_new = self.remember_new(),
+            fill = self.fill(),
+        )
+    }
+
+    /// Inserts the ledger rows of the deliveries in `new`.
+    fn remember_new(&self) -> String {
+        let Self { ledger, .. } = self;
+        format!(
+            r"
+                INSERT INTO {ledger} AS held (claimed_at, until, key, event_key, token, state, digest)
+                SELECT
+                    clock_timestamp(), clock_timestamp() + make_interval(secs => retention),
+                    key, nullif(event, key), token, {done}, digest
+                FROM new
+                ORDER BY key
+                ON CONFLICT (key) DO UPDATE
+                {replace} {IS_CLAIMABLE}
+                RETURNING key",
+            done = sql::DONE,
+            replace = replace("excluded.until"),
+        )
+    }
+
+    /// Inserts the contents of the deliveries in `stored`.
+    fn fill(&self) -> String {
+        let Self { body, .. } = self;
+        format!(
+            r"
                 INSERT INTO {body} (id, digest, head, body, event, branch, orders)
                 SELECT
                     stored.id, content.digest, content.head, content.body,
                     stored.event_id, content.branch, {orders}
                 FROM stored
-                JOIN unnest($4::bytea[], $6::text[], $7::bytea[], $14::text[], $15::text[])
-                    WITH ORDINALITY AS content (digest, head, body, branch, orders, position) USING (position)
-            )
-            SELECT position FROM stored"#,
+                JOIN unnest($4::bytea[], $6::text[], $7::bytea[], $11::text[], $12::text[])
+                    WITH ORDINALITY AS content (digest, head, body, branch, orders, position) USING (position)",
             orders = orders("content.orders"),
-            done = sql::DONE,
-            replace = replace("excluded.until"),
         )
     }
 

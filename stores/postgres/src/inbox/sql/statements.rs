@@ -17,10 +17,14 @@ use crate::{
 /// as in the ledger's statements. Unless the comment says otherwise, a statement changes or returns one row if it succeeds.
 #[derive(Debug)]
 pub(crate) struct InboxSql {
-    /// Ten arrays with the key, event, token, digest, seconds of the retention, head, body, event id, event type and
-    /// tenant of each delivery. Two arrays with the text of each ordering key and the position of its delivery. The locks
-    /// on these keys. Two arrays with the term of the branch and the terms of the orders of each delivery, in lines. Returns the positions of the deliveries that were new, from 1.
+    /// Twelve arrays with the key, event, token, digest, seconds of the retention, head, body, event id, event type, tenant,
+    /// term of the branch and terms of the orders, in lines, of each delivery. Two arrays with the text of each ordering key
+    /// and the position of its delivery. The locks on these keys. Returns the positions of the deliveries that were new,
+    /// from 1.
     pub(crate) accept: Sql,
+    /// The first twelve parameters of [`accept`](Self::accept). Returns the positions of the deliveries that were stored,
+    /// from 1.
+    pub(crate) accept_simply: Sql,
     /// Key, event, token, digest, seconds of the retention.
     pub(crate) remember: Sql,
     /// Key, event, token, digest, seconds of the retention, digest of the DEAD delivery or NULL.
@@ -59,11 +63,15 @@ pub(crate) struct InboxSql {
     /// Returns rows: id, token, number of the attempt, head, body, ordering keys. Then whether the previous lease expired, the
     /// reason of a dead letter, and whether the attempt is counted. Then the age in seconds, whether the delivery was retried
     /// after it had expired, and the place in the order. Then, equal in all rows, the due times of the first deliveries
-    /// without and with ordering keys, the time of the search, and a text that changes with the pauses.
+    /// without and with ordering keys, the time of the search, a text that changes with the pauses, and whether the search
+    /// has considered all deliveries.
     ///
     /// Token, body, ordering keys and age are NULL if the delivery was dead-lettered. Without a delivery, there is one row
     /// whose id is NULL.
     pub(crate) lease: Sql,
+    /// The parameters and rows of [`lease`](Self::lease). Leases nothing unless there are one tenant, no pauses, and no due
+    /// deliveries with ordering keys.
+    pub(crate) lease_simply: Sql,
     /// The parameters and rows of [`lease`](Self::lease), but head, body and ordering keys are NULL.
     pub(crate) lease_unread: Sql,
     /// Returns one row: the number of index entries read.
@@ -160,6 +168,7 @@ impl InboxSql {
         let tables = Tables::new(names);
         Self {
             accept: Sql::new(tables.accept()),
+            accept_simply: Sql::new(tables.accept_simply()),
             remember: Sql::new(tables.remember()),
             move_to_queue: Sql::new(tables.move_to_queue()),
             lock: Sql::new(tables.lock()),
@@ -177,6 +186,7 @@ impl InboxSql {
             begin_long: tables.begin_long(deadline.saturating_mul(LONG_CALL_DEADLINES)),
             add_tenants: Sql::new(tables.add_tenants()),
             lease: Sql::new(tables.lease()),
+            lease_simply: Sql::new(tables.lease_simply()),
             lease_unread: Sql::new(tables.lease_unread()),
             entries_read: Sql::new(tables.entries_read()),
             read_content: Sql::new(tables.read_content()),
@@ -245,6 +255,7 @@ impl InboxSql {
         let by_lease = by_lease.into_iter().flat_map(|sql| [&sql.one, &sql.many]);
         let others = [
             &self.accept,
+            &self.accept_simply,
             &self.remember,
             &self.move_to_queue,
             &self.lock,
@@ -255,6 +266,7 @@ impl InboxSql {
             &self.revive,
             &self.add_tenants,
             &self.lease,
+            &self.lease_simply,
             &self.lease_unread,
             &self.entries_read,
             &self.read_content,

@@ -17,6 +17,7 @@ mod settle;
 mod start;
 mod tables;
 mod two_nodes;
+mod usual_case;
 
 use std::{
     sync::{Arc, Mutex},

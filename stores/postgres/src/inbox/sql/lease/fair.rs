@@ -1,12 +1,10 @@
-//! The statements that lease and read deliveries.
+//! The search among all tenants, with ordering keys and pauses.
 
-use tower_klikit::inbox::{EXPIRED, LEASE_EXPIRED, OUTCOME_UNKNOWN};
-
-use super::{
-    states::{DEAD, LEASED, PENDING, READY},
+use super::{COLUMNS, Search, has_died, is_due};
+use crate::inbox::sql::{
+    states::{LEASED, PENDING},
     tables::Tables,
 };
-use crate::sql::after;
 
 /// The number of a tenant's longest due deliveries with ordering keys that are examined before the heads of all queues are.
 const NEAR: u32 = 500;
@@ -16,54 +14,11 @@ const NEAR: u32 = 500;
 const FREE_FACTOR: u32 = 3;
 const FREE_MORE: u32 = 16;
 
-/// The largest number of attempts that the column can hold. A row that was edited by hand must not make leasing fail.
-const LARGEST: i32 = i32::MAX;
-
-/// The reason of a delivery that was dead-lettered because its row in the table of contents is missing.
-pub(crate) const CONTENT_MISSING: &str = "the head and the body are missing from the store";
-
-/// The columns with the content of the leased deliveries.
-#[derive(Clone, Copy)]
-enum ContentColumns {
-    Read,
-    /// NULL, because a separate statement reads each delivery.
-    Null,
-}
-
 impl Tables {
-    /// Leases the deliveries that are next, and reads them.
-    pub(super) fn lease(&self) -> String {
-        self.lease_and(ContentColumns::Read)
-    }
-
-    /// Leases deliveries without reading their contents, some of which cannot be read.
-    pub(super) fn lease_unread(&self) -> String {
-        self.lease_and(ContentColumns::Null)
-    }
-
-    /// Reads the number of entries that the server has read from the indexes that leasing searches. The number may include
-    /// earlier transactions. Returns 0 if the server does not count.
-    pub(super) fn entries_read(&self) -> String {
-        let [due, ordered] = &self.searched;
-        format!(
-            r"
-            SELECT
-                coalesce(pg_stat_get_xact_tuples_returned(to_regclass('{due}')), 0)
-                + coalesce(pg_stat_get_xact_tuples_returned(to_regclass('{ordered}')), 0)"
-        )
-    }
-
-    /// Reads the content of a delivery.
-    pub(super) fn read_content(&self) -> String {
-        let Self { inbox, body, .. } = self;
-        format!("SELECT head, body, ordering_keys FROM {inbox} JOIN {body} USING (id) WHERE id = $1::bigint")
-    }
-
-    /// Returns the statement that leases.
+    /// Returns the search that finds due deliveries in every case.
     ///
-    /// **Locks.** The statement waits for no locks. It skips deliveries that another transaction has locked before it applies
-    /// the limit, so that two nodes lease different parts of a backlog. If there are deliveries both with and without
-    /// ordering keys, the statement locks more than it leases. Those locks end with the transaction.
+    /// **Locks.** If there are deliveries both with and without ordering keys, the search locks more than the limit. These
+    /// locks end with the transaction.
     ///
     /// **Order.** The statement sees the queues as they were when it began. That suffices: a delivery that was settled or
     /// dead-lettered by then blocks no others. A delivery with a smaller id cannot appear later, because ids follow the order
@@ -75,13 +30,12 @@ impl Tables {
     /// **Sharing.** The deliveries of each tenant are searched by themselves. A tenant's share is the number of places that it
     /// has among the first ones, if each tenant's due deliveries take turns. The statement locks no more than the share.
     ///
-    /// **Searches.** The searches begin at a floor, if there is one. Deliveries with ordering keys are searched among the
-    /// longest due ones, of which usually enough are free. If too many of a tenant are blocked, for example behind a delivery
-    /// that keeps failing, the head of each queue is examined instead. The time for this grows with the number of keys, not
-    /// of deliveries.
-    fn lease_and(&self, columns_of_content: ContentColumns) -> String {
-        let Self { inbox, body, queue, attempt, tenant, pause, .. } = self;
-        let is_due = format!("{PENDING} AND due <= statement_timestamp()");
+    /// **Ordering keys.** Deliveries with ordering keys are searched among the longest due ones, of which usually enough are
+    /// free. If too many of a tenant are blocked, for example behind a delivery that keeps failing, the head of each queue is
+    /// examined instead. The time for this grows with the number of keys, not of deliveries.
+    pub(super) fn search_fairly(&self) -> Search {
+        let Self { inbox, queue, tenant, pause, .. } = self;
+        let (is_due, has_died) = (is_due(), has_died());
         let is_not_paused = "(event_type IS NULL OR event_type <> ALL (turns.paused_types))";
         let of_turn = |keys: &str, floor: u8| {
             format!(
@@ -93,7 +47,6 @@ impl Tables {
             )
         };
         let (is_loose, is_ordered) = (of_turn("IS NULL", 7), of_turn("IS NOT NULL", 8));
-        let has_died = format!("state = {LEASED} AND attempts >= $3::bigint");
         let is_pending = |row: &str| format!("(SELECT {PENDING} FROM {inbox} AS queued WHERE queued.id = {row}.id)");
         let rivals = format!("SELECT FROM {queue} AS mine JOIN {queue} AS other USING (ordering_key)");
         let is_free = format!(
@@ -137,7 +90,6 @@ impl Tables {
         };
         let share =
             |places: &str| format!("(SELECT count(*) FROM {places} AS place WHERE place.tenant = turns.tenant)");
-        let columns = "id, due, tenant, state, attempts, token, started_at, worker";
         let lock = |ids: &str| {
             // A subquery for each id keeps the order of the ids, and locks no more than the limit.
             format!(
@@ -145,7 +97,7 @@ impl Tables {
                 SELECT locked.*
                 FROM {ids} AS found
                 CROSS JOIN LATERAL (
-                    SELECT {columns}
+                    SELECT {COLUMNS}
                     FROM {inbox}
                     WHERE id = found.id AND {is_due}
                     FOR UPDATE SKIP LOCKED
@@ -153,26 +105,8 @@ impl Tables {
                 LIMIT $1::bigint"
             )
         };
-        let (content, is_missing) = match columns_of_content {
-            ContentColumns::Read => {
-                (format!("LEFT JOIN {body} AS content ON content.id = first.id"), "content.id IS NULL")
-            }
-            ContentColumns::Null => {
-                ("CROSS JOIN (SELECT NULL::text AS head, NULL::bytea AS body) AS content".to_owned(), "false")
-            }
-        };
-        let ordering_keys = match columns_of_content {
-            ContentColumns::Read => "one.ordering_keys",
-            ContentColumns::Null => "NULL::text[] AS ordering_keys",
-        };
-        format!(
+        let tables = format!(
             r"
-            WITH RECURSIVE
-            -- The leases whose handlers the calling process still runs
-            held AS MATERIALIZED (
-                SELECT id, token
-                FROM unnest($4::bigint[], $5::bigint[]) AS held (id, token)
-            ),
             -- The tenants that are not paused, in a random order
             tenants AS MATERIALIZED (
                 SELECT
@@ -234,7 +168,7 @@ impl Tables {
                 SELECT found.*
                 FROM turns
                 CROSS JOIN LATERAL (
-                    SELECT {columns}
+                    SELECT {COLUMNS}
                     FROM {inbox}
                     WHERE {is_loose}
                     ORDER BY due, id
@@ -319,11 +253,11 @@ impl Tables {
                     held + count(*) FILTER (WHERE NOT ({has_died})) OVER (PARTITION BY found.tenant ORDER BY due, id)
                         AS rank
                 FROM (
-                    SELECT {columns} FROM loose
+                    SELECT {COLUMNS} FROM loose
                     UNION ALL
-                    SELECT {columns} FROM near_and_free
+                    SELECT {COLUMNS} FROM near_and_free
                     UNION ALL
-                    SELECT {columns} FROM far_and_free
+                    SELECT {COLUMNS} FROM far_and_free
                 ) AS found
                 JOIN turns ON turns.tenant = found.tenant
                 WHERE NOT EXISTS (SELECT FROM held WHERE held.id = found.id AND held.token = found.token)
@@ -341,91 +275,7 @@ impl Tables {
                 ) AS ordered
                 ORDER BY turn
                 LIMIT $1::bigint
-            ),
-            -- Their contents, the reasons of those that are dead-lettered, and whether their attempts count now. A delivery
-            -- whose lease has expired, or that has no attempts left, is leased for a free handler only.
-            chosen AS MATERIALIZED (
-                SELECT
-                    first.*,
-                    content.head,
-                    content.body,
-                    CASE
-                        WHEN {has_died} THEN '{LEASE_EXPIRED}'
-                        WHEN {is_missing} THEN '{CONTENT_MISSING}'
-                    END AS dead_because,
-                    first.id = ANY($4::bigint[]) AS is_continued,
-                    position <= $6::bigint
-                        AND state = {READY}
-                        AND attempts < least($3::bigint - 1, {LARGEST})
-                        AND first.id <> ALL($4::bigint[]) AS is_counted
-                FROM first
-                {content}
-                WHERE position <= $6::bigint OR (state = {READY} AND attempts < $3::bigint) OR ({has_died})
-            ),
-            dead AS (
-                UPDATE {inbox} AS one
-                SET state = {DEAD}, reason = chosen.dead_because
-                FROM chosen
-                WHERE one.id = chosen.id AND chosen.dead_because IS NOT NULL
-            ),
-            leased AS (
-                UPDATE {inbox} AS one
-                SET
-                    state = {LEASED},
-                    due = {until},
-                    token = one.token + 1,
-                    attempts = one.attempts + chosen.is_counted::integer,
-                    -- An attempt that is counted opens. A running handler that continues keeps its open attempt.
-                    started_at = CASE
-                        WHEN chosen.is_counted THEN clock_timestamp()
-                        WHEN chosen.is_continued THEN one.started_at
-                    END,
-                    worker = CASE
-                        WHEN chosen.is_counted THEN $9::text
-                        WHEN chosen.is_continued THEN one.worker
-                    END
-                FROM chosen
-                WHERE one.id = chosen.id AND chosen.dead_because IS NULL
-                RETURNING one.id, one.token, one.attempts, {ordering_keys}, one.accepted_at, one.reason
-            ),
-            -- The attempts whose outcomes are unknown. That of a dead letter stays open too: its worker may still report it.
-            unknown AS (
-                INSERT INTO {attempt} (id, attempt, worker, started_at, reason)
-                SELECT id, greatest(attempts, 1), worker, started_at, '{OUTCOME_UNKNOWN}'
-                FROM chosen
-                WHERE started_at IS NOT NULL AND (dead_because IS NOT NULL OR NOT is_continued)
-                ON CONFLICT DO NOTHING
-            )
-            SELECT
-                answer.*,
-                (SELECT nullif(min(due), '-infinity') FROM loose),
-                (SELECT nullif(min(first_ordered), '-infinity') FROM turns),
-                statement_timestamp(),
-                (SELECT count(*) || ' ' || coalesce(max(id), 0) FROM {pause})
-            FROM (SELECT) AS always
-            LEFT JOIN (
-                SELECT
-                    chosen.id,
-                    leased.token,
-                    -- A handler that the calling process still runs continues with the new lease: no attempt begins
-                    CASE
-                        WHEN leased.id IS NULL THEN chosen.attempts
-                        WHEN chosen.is_counted OR chosen.is_continued THEN leased.attempts
-                        ELSE least(leased.attempts, {LARGEST} - 1) + 1
-                    END,
-                    chosen.head,
-                    CASE WHEN leased.id IS NOT NULL THEN chosen.body END,
-                    leased.ordering_keys,
-                    chosen.state = {LEASED},
-                    chosen.dead_because,
-                    chosen.is_counted,
-                    extract(epoch FROM clock_timestamp() - leased.accepted_at)::float8,
-                    leased.reason IS NOT DISTINCT FROM '{EXPIRED}',
-                    chosen.turn
-                FROM chosen
-                LEFT JOIN leased ON leased.id = chosen.id
-            ) AS answer ON true
-            ORDER BY answer.turn",
+            ),",
             loose_count = count(&is_loose),
             ordered_count = count(&is_ordered),
             loose_share = share("loose_places"),
@@ -434,7 +284,11 @@ impl Tables {
             far = lock("free_heads"),
             first_is_pending = is_pending("first"),
             later_is_pending = is_pending("later"),
-            until = after(2),
-        )
+        );
+        Search {
+            tables,
+            first_ordered: "(SELECT nullif(min(first_ordered), '-infinity') FROM turns)",
+            is_complete: "true",
+        }
     }
 }

@@ -1,8 +1,10 @@
-//! Floors: the times at which searches for due deliveries begin.
+//! What a store remembers of its searches for due deliveries.
 //!
-//! While an old snapshot is open, such as that of a dump, an index keeps the entries of deliveries that were leased or
-//! settled since. A search from the start of the index reads all of them. After a search that has read many entries, the
-//! next searches begin at a floor, shortly before the first delivery that was found.
+//! **Floors** are the times at which searches begin. While an old snapshot is open, such as that of a dump, an index keeps the
+//! entries of deliveries that were leased or settled since. A search from the start of the index reads all of them. After a
+//! search that has read many entries, the next searches begin at a floor, shortly before the first delivery that was found.
+//!
+//! **The simple search** is tried first, unless it was incomplete shortly before.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -24,15 +26,18 @@ const PERIOD_FACTOR: u32 = 20;
 /// reads the index entries of that time again.
 const MARGIN: Duration = Duration::from_millis(250);
 
-/// The floors of one store: times before which probably no delivery is due.
-pub(crate) struct Floors {
+/// The time for which only fair searches run after a simple search that was incomplete.
+const FAIR_PERIOD: Duration = Duration::from_secs(30);
+
+/// What a store remembers of its searches.
+pub(crate) struct Searches {
     margin: Duration,
-    state: Mutex<FloorState>,
+    state: Mutex<SearchState>,
 }
 
-/// The current floors of a store.
 #[derive(Default)]
-struct FloorState {
+struct SearchState {
+    /// Times before which probably no delivery is due.
     floors: FloorTimes,
     /// The time until which searches begin at a floor.
     floored_until: Option<Instant>,
@@ -40,6 +45,8 @@ struct FloorState {
     pauses: Option<String>,
     /// The time at which missing tenants were added last.
     tenants_added: Option<Instant>,
+    /// The time at which a simple search was incomplete last.
+    incomplete: Option<Instant>,
 }
 
 /// A time for deliveries without ordering keys, and a time for deliveries with ordering keys.
@@ -49,7 +56,7 @@ pub(super) struct FloorTimes {
     pub(super) ordered: Option<SystemTime>,
 }
 
-impl Floors {
+impl Searches {
     pub(crate) fn new(deadline: Duration) -> Self {
         Self { margin: deadline.min(MARGIN), state: Mutex::default() }
     }
@@ -85,6 +92,16 @@ impl Floors {
         must_be
     }
 
+    /// Returns whether the next search may be the simple one.
+    pub(super) fn may_be_simple(&self) -> bool {
+        self.state().incomplete.is_none_or(|time| time.elapsed() >= FAIR_PERIOD)
+    }
+
+    /// Records that a simple search was incomplete.
+    pub(super) fn record_incomplete(&self) {
+        self.state().incomplete = Some(Instant::now());
+    }
+
     /// Records the due times of the first deliveries that a search found, or the time of the search if it found none.
     pub(super) fn record_first_found(&self, first: FloorTimes) {
         let before = |time: SystemTime| time.checked_sub(self.margin);
@@ -99,7 +116,7 @@ impl Floors {
         self.state().floored_until = (entries > MANY_ENTRIES).then(|| Instant::now() + floored);
     }
 
-    fn state(&self) -> MutexGuard<'_, FloorState> {
+    fn state(&self) -> MutexGuard<'_, SearchState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -117,57 +134,67 @@ mod tests {
 
     #[test]
     fn searches_begin_at_the_first_found_delivery() {
-        let (floors, time) = (Floors::new(SHORT), SystemTime::UNIX_EPOCH + 10 * SECOND);
-        floors.record_search_from_start(MANY_ENTRIES + 1, SECOND);
-        floors.record_first_found(loose(time));
-        assert_eq!(floors.for_next_search(), Some(loose(time - SHORT)));
-        floors.record_first_found(FloorTimes { loose: None, ordered: Some(time) });
+        let (searches, time) = (Searches::new(SHORT), SystemTime::UNIX_EPOCH + 10 * SECOND);
+        searches.record_search_from_start(MANY_ENTRIES + 1, SECOND);
+        searches.record_first_found(loose(time));
+        assert_eq!(searches.for_next_search(), Some(loose(time - SHORT)));
+        searches.record_first_found(FloorTimes { loose: None, ordered: Some(time) });
         assert_eq!(
-            floors.for_next_search(),
+            searches.for_next_search(),
             Some(FloorTimes { loose: Some(time - SHORT), ordered: Some(time - SHORT) })
         );
         // The server's clock may be set back.
-        floors.record_first_found(loose(time - SHORT));
-        assert_eq!(floors.for_next_search().unwrap().loose, Some(time - 2 * SHORT));
+        searches.record_first_found(loose(time - SHORT));
+        assert_eq!(searches.for_next_search().unwrap().loose, Some(time - 2 * SHORT));
     }
 
     #[test]
     fn searches_begin_at_the_start_unless_they_read_many() {
-        let floors = Floors::new(SHORT);
-        assert_eq!(floors.for_next_search(), None);
-        floors.record_search_from_start(MANY_ENTRIES, SECOND);
-        assert_eq!(floors.for_next_search(), None);
-        floors.record_search_from_start(MANY_ENTRIES + 1, SECOND);
-        assert_eq!(floors.for_next_search(), Some(FloorTimes::default()));
+        let searches = Searches::new(SHORT);
+        assert_eq!(searches.for_next_search(), None);
+        searches.record_search_from_start(MANY_ENTRIES, SECOND);
+        assert_eq!(searches.for_next_search(), None);
+        searches.record_search_from_start(MANY_ENTRIES + 1, SECOND);
+        assert_eq!(searches.for_next_search(), Some(FloorTimes::default()));
     }
 
     #[test]
     fn search_that_fails_is_not_repeated_at_once() {
-        let floors = Floors::new(SHORT);
-        floors.record_first_found(loose(SystemTime::UNIX_EPOCH + 10 * SECOND));
-        assert_eq!(floors.for_next_search(), None);
-        assert!(floors.for_next_search().is_some());
-        floors.state().floored_until = Some(Instant::now());
-        assert_eq!(floors.for_next_search(), None);
+        let searches = Searches::new(SHORT);
+        searches.record_first_found(loose(SystemTime::UNIX_EPOCH + 10 * SECOND));
+        assert_eq!(searches.for_next_search(), None);
+        assert!(searches.for_next_search().is_some());
+        searches.state().floored_until = Some(Instant::now());
+        assert_eq!(searches.for_next_search(), None);
     }
 
     #[test]
     fn search_after_changed_pauses_begins_at_the_start() {
-        let floors = Floors::new(SHORT);
-        floors.record_pauses("0 0".into());
-        floors.record_search_from_start(MANY_ENTRIES + 1, SECOND);
-        floors.record_pauses("0 0".into());
-        assert!(floors.for_next_search().is_some());
-        floors.record_pauses("1 1".into());
-        assert_eq!(floors.for_next_search(), None);
+        let searches = Searches::new(SHORT);
+        searches.record_pauses("0 0".into());
+        searches.record_search_from_start(MANY_ENTRIES + 1, SECOND);
+        searches.record_pauses("0 0".into());
+        assert!(searches.for_next_search().is_some());
+        searches.record_pauses("1 1".into());
+        assert_eq!(searches.for_next_search(), None);
     }
 
     #[test]
     fn tenants_are_added_once_in_a_period() {
-        let floors = Floors::new(SHORT);
-        assert!(floors.tenants_must_be_added());
-        assert!(!floors.tenants_must_be_added());
-        floors.state().tenants_added = Instant::now().checked_sub(FLOOR_PERIOD);
-        assert!(floors.tenants_must_be_added());
+        let searches = Searches::new(SHORT);
+        assert!(searches.tenants_must_be_added());
+        assert!(!searches.tenants_must_be_added());
+        searches.state().tenants_added = Instant::now().checked_sub(FLOOR_PERIOD);
+        assert!(searches.tenants_must_be_added());
+    }
+
+    #[test]
+    fn searches_fairly_after_an_incomplete_search() {
+        let searches = Searches::new(SHORT);
+        assert!(searches.may_be_simple());
+        searches.record_incomplete();
+        assert!(!searches.may_be_simple());
+        searches.state().incomplete = Instant::now().checked_sub(FAIR_PERIOD);
+        assert!(searches.may_be_simple());
     }
 }
