@@ -99,7 +99,7 @@ impl OrderBy {
         let ids = |kind: &str, paths: [&'static [Step]; 2]| {
             let paths = if delivery.signed_at().is_some() { &paths[..] } else { &paths[..1] };
             let mut keys = Vec::new();
-            each_value(body, paths, |value| keys.extend(id_of(value).map(|id| key(kind, &id))));
+            each_value(body, paths, |_, value| keys.extend(id_of(value).map(|id| key(kind, &id))));
             keys
         };
         let (mut keys, wanted) = match &self.0 {

@@ -77,18 +77,21 @@ impl SearchTerm {
     /// Returns the terms of a body, ascending. An id that cannot be read has no term. Of several branch ids, the first
     /// one counts.
     pub(super) fn of_body(delivery: &Delivery, body: &[u8]) -> Vec<Self> {
-        let is_envelope = delivery.signed_at().is_some();
-        let mut terms = Vec::new();
-        let mut add = |prefix, paths: [&'static [PathStep]; 2], max| {
-            let paths = if is_envelope { &paths[..] } else { &paths[..1] };
-            each_value(body, paths, |value| {
-                if terms.len() < max {
-                    terms.extend(id_of(value).map(|id| Self::new(prefix, &id)));
-                }
-            });
-        };
-        add(BRANCH, [BRANCH_ID, DATA_BRANCH_ID], 1);
-        add(ORDER, [ORDER_IDS, DATA_ORDER_IDS], Self::MAX);
+        const PATHS: [&[PathStep]; 4] = [BRANCH_ID, ORDER_IDS, DATA_BRANCH_ID, DATA_ORDER_IDS];
+        let paths = if delivery.signed_at().is_some() { &PATHS[..] } else { &PATHS[..2] };
+        let (mut branch, mut terms) = (None, Vec::new());
+        each_value(body, paths, |position, value| {
+            let is_branch = position % 2 == 0;
+            if is_branch && branch.is_none() {
+                branch = id_of(value).map(|id| Self::new(BRANCH, &id));
+            } else if !is_branch && terms.len() < Self::MAX {
+                terms.extend(id_of(value).map(|id| Self::new(ORDER, &id)));
+            }
+        });
+        if let Some(branch) = branch {
+            terms.truncate(Self::MAX - 1);
+            terms.push(branch);
+        }
         terms.sort_unstable();
         terms.dedup();
         terms

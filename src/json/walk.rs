@@ -12,11 +12,15 @@ pub(crate) enum PathStep {
     Element,
 }
 
-/// Calls `take` with each value at the end of one of the paths, in the order of the text. For a container, `take` receives only its
-/// opening bracket.
+/// Calls `take` with each value at the end of one of the paths and with the position of the path, in the order of the text. For a
+/// container, `take` receives only its opening bracket.
 ///
 /// Reads the text once. If the text is not JSON, `take` receives the values before the first error.
-pub(crate) fn each_value<'a>(text: &'a [u8], paths: &[&'static [PathStep]], mut take: impl FnMut(JsonToken<'a>)) {
+pub(crate) fn each_value<'a>(
+    text: &'a [u8],
+    paths: &[&'static [PathStep]],
+    mut take: impl FnMut(usize, JsonToken<'a>),
+) {
     let mut reader = JsonReader::new(text);
     // For each path, the number of open containers on it, counted from the outermost.
     let mut paths: Vec<_> = paths.iter().map(|path| (*path, 0)).collect();
@@ -29,12 +33,12 @@ pub(crate) fn each_value<'a>(text: &'a [u8], paths: &[&'static [PathStep]], mut 
                 let name = name.take();
                 let is_container = matches!(value, JsonToken::Begin(_));
                 let around = reader.depth() - usize::from(is_container);
-                for (path, on_path) in &mut paths {
+                for (position, (path, on_path)) in paths.iter_mut().enumerate() {
                     if *on_path != around || !leads(path, around, name) {
                         continue;
                     }
                     if around == path.len() {
-                        take(value);
+                        take(position, value);
                     } else if is_container {
                         *on_path += 1;
                     }
@@ -62,7 +66,7 @@ mod tests {
 
     fn values(text: &str, paths: &[&'static [PathStep]]) -> Vec<String> {
         let mut all = Vec::new();
-        each_value(text.as_bytes(), paths, |value| {
+        each_value(text.as_bytes(), paths, |_, value| {
             all.push(match value {
                 JsonToken::Begin(Container::Object) => "{".into(),
                 JsonToken::Begin(Container::Array) => "[".into(),
@@ -90,7 +94,11 @@ mod tests {
     #[test]
     fn takes_repeated_members_and_both_paths() {
         let text = r#"{"orders":[{"id":1,"id":null}],"orders":[{"\u0069d":2}],"orders":3,"id":4}"#;
-        assert_eq!(values(text, &[ID, &[PathStep::Member("id")]]), ["1", "null", "2", "4"]);
+        let paths = [ID, &[PathStep::Member("id")]];
+        assert_eq!(values(text, &paths), ["1", "null", "2", "4"]);
+        let mut positions = Vec::new();
+        each_value(text.as_bytes(), &paths, |position, _| positions.push(position));
+        assert_eq!(positions, [0, 0, 0, 1]);
     }
 
     #[test]
