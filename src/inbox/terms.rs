@@ -77,6 +77,7 @@ impl SearchTerm {
     /// Returns the terms of a body, ascending. An id that cannot be read has no term. Of several branch ids, the first
     /// one counts.
     pub(super) fn of_body(delivery: &Delivery, body: &[u8]) -> Vec<Self> {
+        // The branch and the orders of a body, and then those of the data in an envelope.
         const PATHS: [&[PathStep]; 4] = [BRANCH_ID, ORDER_IDS, DATA_BRANCH_ID, DATA_ORDER_IDS];
         let paths = if delivery.signed_at().is_some() { &PATHS[..] } else { &PATHS[..2] };
         let (mut branch, mut terms) = (None, Vec::new());

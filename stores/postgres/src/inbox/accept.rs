@@ -331,13 +331,15 @@ async fn add_all(shared: &Shared, begin: &str, arrivals: &[Arrival], cases: Case
         Cases::UsualIfPossible | Cases::All => (&shared.inbox.accept, &params[..]),
     };
     let answers = shared.connections.run_together(begin, &[statement]).await?;
-    if !are_tenants_known {
-        shared.tenants.add(&columns.tenants);
-    }
     let mut added = vec![false; arrivals.len()];
     for row in answers.iter().flat_map(|answer| &answer.rows) {
         let position = usize::try_from(row.try_get::<_, i64>(0).map_err(Failure::Statement)?).unwrap_or_default();
         added[position - 1] = true;
+    }
+    if !are_tenants_known {
+        // The statement adds the tenants of the stored deliveries only.
+        let tenants = zip(&columns.tenants, &added).filter(|(_, is_added)| **is_added);
+        shared.tenants.add(tenants.map(|(tenant, _)| tenant));
     }
     Ok(added)
 }

@@ -22,7 +22,7 @@ impl KnownTenants {
     }
 
     /// Adds tenants whose rows are committed.
-    pub(super) fn add(&self, tenants: &[String]) {
+    pub(super) fn add<'a>(&self, tenants: impl Iterator<Item = &'a String>) {
         let mut known = self.known();
         for tenant in tenants {
             if known.len() >= MAX_TENANTS {
@@ -48,7 +48,7 @@ mod tests {
         let known = KnownTenants::default();
         let [warung, kedai] = ["warung".to_owned(), "kedai".to_owned()];
         assert!(!known.contains_all(std::slice::from_ref(&warung)));
-        known.add(std::slice::from_ref(&warung));
+        known.add([&warung].into_iter());
         assert!(known.contains_all(std::slice::from_ref(&warung)));
         assert!(!known.contains_all(&[warung, kedai]));
     }
@@ -57,7 +57,7 @@ mod tests {
     fn number_of_tenants_is_bounded() {
         let known = KnownTenants::default();
         let tenants: Vec<_> = (0..=MAX_TENANTS).map(|n| n.to_string()).collect();
-        known.add(&tenants);
+        known.add(tenants.iter());
         assert!(known.known().len() <= MAX_TENANTS);
         assert!(known.contains_all(&tenants[MAX_TENANTS..]));
     }

@@ -31,6 +31,26 @@ async fn another_tenants_deliveries_are_leased_too() {
     assert_eq!(bodies(&lease(&store, 8).await), ["two"]);
 }
 
+/// The ledger of a delivery that was handed off, or that the dedupe layer has handled, knows its key, and its tenant has no
+/// row.
+#[tokio::test]
+async fn tenant_of_known_delivery_is_still_added() {
+    let Some(server) = PostgresServer::start("tenant of known delivery is still added") else { return };
+    let client = client(server.url()).await;
+    let new = delivery("evt-1", "one").await;
+    accept_all(&open(server.url()).await, &[new.clone()]).await;
+    client
+        .batch_execute("DELETE FROM klikit_inbox; DELETE FROM klikit_inbox_body; DELETE FROM klikit_inbox_tenant")
+        .await
+        .unwrap();
+    let store = open(server.url()).await;
+    assert!(matches!(accept(&store, &new).await, Acceptance::Known { .. }));
+    assert!(lease(&store, 8).await.is_empty());
+    accept_all(&store, &[delivery("evt-2", "two").await]).await;
+    assert_eq!(count(&client, TENANTS).await, 1);
+    assert_eq!(bodies(&lease(&store, 8).await), ["two"]);
+}
+
 #[tokio::test]
 async fn pause_ends_the_usual_case() {
     let Some(server) = PostgresServer::start("pause ends the usual case") else { return };
