@@ -49,8 +49,8 @@ impl PostgresStore {
     async fn lease_some(&self, request: &LeaseRequest<'_>) -> Result<LeaseBatch, StoreError> {
         let sql = &self.shared.inbox;
         let mut rows = Ok(None);
-        if self.shared.searches.may_be_simple() {
-            rows = self.in_time(1, self.lease_rows(&sql.lease_simply, request)).await?;
+        if self.shared.searches.may_leave_out_ordered() {
+            rows = self.in_time(1, self.lease_rows(&sql.lease_loose, request)).await?;
         }
         if let Ok(None) = rows {
             rows = self.in_time(1, self.lease_rows(&sql.lease, request)).await?;
@@ -109,7 +109,7 @@ impl PostgresStore {
         let mut rows = answers.swap_remove(lease_index).rows;
         if let Some(row) = rows.first() {
             if !row.try_get::<_, bool>(16).unwrap_or(true) {
-                shared.searches.record_incomplete();
+                shared.searches.record_ordered();
                 return Ok(None);
             }
             // A failure of the call would lose the leases, so ignore an unreadable value.

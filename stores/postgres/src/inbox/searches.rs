@@ -4,7 +4,8 @@
 //! entries of deliveries that were leased or settled since. A search from the start of the index reads all of them. After a
 //! search that has read many entries, the next searches begin at a floor, shortly before the first delivery that was found.
 //!
-//! **The simple search** is tried first, unless it was incomplete shortly before.
+//! **Deliveries with ordering keys** are left out of a search at first, because the server then plans the statement in less
+//! time. If some are due, the search is repeated with them, and so are those of the next seconds.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -26,8 +27,8 @@ const PERIOD_FACTOR: u32 = 20;
 /// reads the index entries of that time again.
 const MARGIN: Duration = Duration::from_millis(250);
 
-/// The time for which only fair searches run after a simple search that was incomplete.
-const FAIR_PERIOD: Duration = Duration::from_secs(30);
+/// The time for which searches include deliveries with ordering keys, after a search that left out some.
+const ORDERED_PERIOD: Duration = Duration::from_secs(30);
 
 /// What a store remembers of its searches.
 pub(crate) struct Searches {
@@ -45,8 +46,8 @@ struct SearchState {
     pauses: Option<String>,
     /// The time at which missing tenants were added last.
     tenants_added: Option<Instant>,
-    /// The time at which a simple search was incomplete last.
-    incomplete: Option<Instant>,
+    /// The time of the last search that left out due deliveries with ordering keys.
+    left_out_ordered: Option<Instant>,
 }
 
 /// A time for deliveries without ordering keys, and a time for deliveries with ordering keys.
@@ -92,14 +93,14 @@ impl Searches {
         must_be
     }
 
-    /// Returns whether the next search may be the simple one.
-    pub(super) fn may_be_simple(&self) -> bool {
-        self.state().incomplete.is_none_or(|time| time.elapsed() >= FAIR_PERIOD)
+    /// Returns whether the next search may leave out deliveries with ordering keys.
+    pub(super) fn may_leave_out_ordered(&self) -> bool {
+        self.state().left_out_ordered.is_none_or(|time| time.elapsed() >= ORDERED_PERIOD)
     }
 
-    /// Records that a simple search was incomplete.
-    pub(super) fn record_incomplete(&self) {
-        self.state().incomplete = Some(Instant::now());
+    /// Records that a search has left out due deliveries with ordering keys.
+    pub(super) fn record_ordered(&self) {
+        self.state().left_out_ordered = Some(Instant::now());
     }
 
     /// Records the due times of the first deliveries that a search found, or the time of the search if it found none.
@@ -189,12 +190,12 @@ mod tests {
     }
 
     #[test]
-    fn searches_fairly_after_an_incomplete_search() {
+    fn searches_include_ordered_after_some_were_left_out() {
         let searches = Searches::new(SHORT);
-        assert!(searches.may_be_simple());
-        searches.record_incomplete();
-        assert!(!searches.may_be_simple());
-        searches.state().incomplete = Instant::now().checked_sub(FAIR_PERIOD);
-        assert!(searches.may_be_simple());
+        assert!(searches.may_leave_out_ordered());
+        searches.record_ordered();
+        assert!(!searches.may_leave_out_ordered());
+        searches.state().left_out_ordered = Instant::now().checked_sub(ORDERED_PERIOD);
+        assert!(searches.may_leave_out_ordered());
     }
 }

@@ -69,9 +69,8 @@ pub(crate) struct InboxSql {
     /// Token, body, ordering keys and age are NULL if the delivery was dead-lettered. Without a delivery, there is one row
     /// whose id is NULL.
     pub(crate) lease: Sql,
-    /// The parameters and rows of [`lease`](Self::lease). Leases nothing unless there are one tenant, no pauses, and no due
-    /// deliveries with ordering keys.
-    pub(crate) lease_simply: Sql,
+    /// The parameters and rows of [`lease`](Self::lease). Leases nothing if deliveries with ordering keys are due.
+    pub(crate) lease_loose: Sql,
     /// The parameters and rows of [`lease`](Self::lease), but head, body and ordering keys are NULL.
     pub(crate) lease_unread: Sql,
     /// Returns one row: the number of index entries read.
@@ -186,7 +185,7 @@ impl InboxSql {
             begin_long: tables.begin_long(deadline.saturating_mul(LONG_CALL_DEADLINES)),
             add_tenants: Sql::new(tables.add_tenants()),
             lease: Sql::new(tables.lease()),
-            lease_simply: Sql::new(tables.lease_simply()),
+            lease_loose: Sql::new(tables.lease_loose()),
             lease_unread: Sql::new(tables.lease_unread()),
             entries_read: Sql::new(tables.entries_read()),
             read_content: Sql::new(tables.read_content()),
@@ -266,7 +265,7 @@ impl InboxSql {
             &self.revive,
             &self.add_tenants,
             &self.lease,
-            &self.lease_simply,
+            &self.lease_loose,
             &self.lease_unread,
             &self.entries_read,
             &self.read_content,

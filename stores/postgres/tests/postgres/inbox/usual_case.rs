@@ -1,4 +1,4 @@
-//! Tests of the statements for the usual case: one tenant, no ordering keys, no pauses, and no replaced deliveries.
+//! Tests of the statements for the usual case: no ordering keys, known tenants, and no replaced deliveries.
 
 use tower_klikit::inbox::{Acceptance, InboxAdmin, InboxStore, Pause};
 

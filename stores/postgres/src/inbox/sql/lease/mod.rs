@@ -1,12 +1,13 @@
 //! The statements that lease and read deliveries.
 
-mod fair;
-mod simple;
+mod ordered;
+mod search;
 
 use tower_klikit::inbox::{EXPIRED, LEASE_EXPIRED, OUTCOME_UNKNOWN};
 
+use self::search::Search;
 use super::{
-    states::{DEAD, LEASED, PENDING, READY},
+    states::{DEAD, LEASED, READY},
     tables::Tables,
 };
 use crate::sql::after;
@@ -20,17 +21,6 @@ pub(crate) const CONTENT_MISSING: &str = "the head and the body are missing from
 /// The columns that a search returns.
 const COLUMNS: &str = "id, due, tenant, state, attempts, token, started_at, worker";
 
-/// The part of the statement that finds and locks due deliveries.
-struct Search {
-    /// The table expressions of the search. `first` has the deliveries to lease or dead-letter, each with its `turn` and with
-    /// its `position` among those that are not dead-lettered. `loose` has the found deliveries without ordering keys.
-    tables: String,
-    /// The due time of the first delivery with ordering keys, also if it is blocked.
-    first_ordered: &'static str,
-    /// Whether the search has considered all deliveries.
-    is_complete: &'static str,
-}
-
 /// The columns with the content of the leased deliveries.
 #[derive(Clone, Copy)]
 enum ContentColumns {
@@ -42,17 +32,17 @@ enum ContentColumns {
 impl Tables {
     /// Leases the deliveries that are next, and reads them.
     pub(super) fn lease(&self) -> String {
-        self.lease_found(&self.search_fairly(), ContentColumns::Read)
+        self.lease_found(&self.search_all(), ContentColumns::Read)
     }
 
-    /// Leases the deliveries that are next, and reads them, if the search of the usual case is complete.
-    pub(super) fn lease_simply(&self) -> String {
-        self.lease_found(&self.search_simply(), ContentColumns::Read)
+    /// Leases the deliveries that are next, and reads them, if none with ordering keys are due.
+    pub(super) fn lease_loose(&self) -> String {
+        self.lease_found(&self.search_loose(), ContentColumns::Read)
     }
 
     /// Leases deliveries without reading their contents, some of which cannot be read.
     pub(super) fn lease_unread(&self) -> String {
-        self.lease_found(&self.search_fairly(), ContentColumns::Null)
+        self.lease_found(&self.search_all(), ContentColumns::Null)
     }
 
     /// Reads the number of entries that the server has read from the indexes that leasing searches. The number may include
@@ -74,14 +64,9 @@ impl Tables {
     }
 
     /// Returns the statement that leases what a search finds.
-    ///
-    /// **Locks.** The statement waits for no locks. It skips deliveries that another transaction has locked before it applies
-    /// the limit, so that two nodes lease different parts of a backlog.
-    ///
-    /// **Floors.** The searches begin at a floor, if there is one.
     fn lease_found(&self, search: &Search, columns_of_content: ContentColumns) -> String {
         let Self { inbox, body, attempt, pause, .. } = self;
-        let Search { tables, first_ordered, is_complete } = search;
+        let Search { tables, is_complete } = search;
         let has_died = has_died();
         let (content, is_missing) = match columns_of_content {
             ContentColumns::Read => {
@@ -102,8 +87,7 @@ impl Tables {
             held AS MATERIALIZED (
                 SELECT id, token
                 FROM unnest($4::bigint[], $5::bigint[]) AS held (id, token)
-            ),
-{tables}
+            ),{tables}
             -- Their contents, the reasons of those that are dead-lettered, and whether their attempts count now. A delivery
             -- whose lease has expired, or that has no attempts left, is leased for a free handler only.
             chosen AS MATERIALIZED (
@@ -161,7 +145,7 @@ impl Tables {
             SELECT
                 answer.*,
                 (SELECT nullif(min(due), '-infinity') FROM loose),
-                {first_ordered},
+                (SELECT nullif(min(first_ordered), '-infinity') FROM turns),
                 statement_timestamp(),
                 (SELECT count(*) || ' ' || coalesce(max(id), 0) FROM {pause}),
                 {is_complete}
@@ -192,11 +176,6 @@ impl Tables {
             until = after(2),
         )
     }
-}
-
-/// Returns the condition for a delivery that is due, in the same form as in the indexes.
-fn is_due() -> String {
-    format!("{PENDING} AND due <= statement_timestamp()")
 }
 
 /// Returns the condition for a delivery whose lease has expired during its last attempt.
