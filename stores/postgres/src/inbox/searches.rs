@@ -1,4 +1,4 @@
-//! What a store remembers of its searches for due deliveries.
+//! The state that a store keeps between its searches for due deliveries.
 //!
 //! **Floors** are the times at which searches begin. While an old snapshot is open, such as that of a dump, an index keeps the
 //! entries of deliveries that were leased or settled since. A search from the start of the index reads all of them. After a
@@ -30,7 +30,7 @@ const MARGIN: Duration = Duration::from_millis(250);
 /// The time for which searches include deliveries with ordering keys, after a search that left out some.
 const ORDERED_PERIOD: Duration = Duration::from_secs(30);
 
-/// What a store remembers of its searches.
+/// The state that a store keeps between its searches.
 pub(crate) struct Searches {
     margin: Duration,
     state: Mutex<SearchState>,

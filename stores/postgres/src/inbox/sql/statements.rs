@@ -63,8 +63,8 @@ pub(crate) struct InboxSql {
     /// Returns rows: id, token, number of the attempt, head, body, ordering keys. Then whether the previous lease expired, the
     /// reason of a dead letter, and whether the attempt is counted. Then the age in seconds, whether the delivery was retried
     /// after it had expired, and the place in the order. Then, equal in all rows, the due times of the first deliveries
-    /// without and with ordering keys, the time of the search, a text that changes with the pauses, and whether the search
-    /// has considered all deliveries.
+    /// without and with ordering keys, and the time of the search. Then, also equal, a text that changes with the pauses,
+    /// and whether the search has considered all deliveries.
     ///
     /// Token, body, ordering keys and age are NULL if the delivery was dead-lettered. Without a delivery, there is one row
     /// whose id is NULL.

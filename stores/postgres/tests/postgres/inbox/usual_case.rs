@@ -38,7 +38,7 @@ async fn tenant_of_known_delivery_is_still_added() {
     let Some(server) = PostgresServer::start("tenant of known delivery is still added") else { return };
     let client = client(server.url()).await;
     let new = delivery("evt-1", "one").await;
-    accept_all(&open(server.url()).await, &[new.clone()]).await;
+    accept_all(&open(server.url()).await, std::slice::from_ref(&new)).await;
     client
         .batch_execute("DELETE FROM klikit_inbox; DELETE FROM klikit_inbox_body; DELETE FROM klikit_inbox_tenant")
         .await

@@ -1,9 +1,6 @@
 //! The search for deliveries with ordering keys.
 
-use super::{
-    COLUMNS, has_died,
-    search::{IS_NOT_PAUSED, is_due, is_ordered, share},
-};
+use super::search::{COLUMNS, IS_NOT_PAUSED, has_died, is_due, is_ordered, share};
 use crate::inbox::sql::{
     states::{LEASED, PENDING},
     tables::Tables,

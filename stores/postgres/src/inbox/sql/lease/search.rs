@@ -8,8 +8,13 @@
 //!
 //! **Floors.** A search begins at a floor, if there is one.
 
-use super::{COLUMNS, has_died};
-use crate::inbox::sql::{states::PENDING, tables::Tables};
+use crate::inbox::sql::{
+    states::{LEASED, PENDING},
+    tables::Tables,
+};
+
+/// The columns that a search returns.
+pub(super) const COLUMNS: &str = "id, due, tenant, state, attempts, token, started_at, worker";
 
 /// The part of the statement that finds and locks due deliveries.
 pub(super) struct Search {
@@ -93,7 +98,7 @@ impl Tables {
         )
     }
 
-    /// Returns the table expressions of the deliveries without ordering keys. There are none unless `condition` holds.
+    /// Returns the table expressions of the deliveries without ordering keys. If `condition` does not hold, the search finds nothing.
     fn loose(&self, condition: &str) -> String {
         let Self { inbox, .. } = self;
         format!(
@@ -214,4 +219,9 @@ pub(super) fn is_due() -> String {
 /// Returns the share of the tenant in `turns`.
 pub(super) fn share(places: &str) -> String {
     format!("(SELECT count(*) FROM {places} AS place WHERE place.tenant = turns.tenant)")
+}
+
+/// Returns the condition for a delivery whose lease has expired during its last attempt.
+pub(super) fn has_died() -> String {
+    format!("state = {LEASED} AND attempts >= $3::bigint")
 }
