@@ -17,7 +17,7 @@ const STYLES: Styles = Styles::styled()
 
 /// Plays klikit towards a receiver of its webhooks, explains deliveries that do not verify, and operates an inbox
 #[derive(Debug, Parser)]
-#[command(name = "klikit", version, styles = STYLES, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "klikit", version, styles = STYLES, max_term_width = 100, after_help = EXIT_CODES_AND_EXAMPLES)]
 pub(crate) struct Arguments {
     /// Print JSON, with field names that do not change
     #[arg(long, global = true, display_order = 900)]
@@ -27,8 +27,12 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
 }
 
-const EXIT_CODES: &str = "\
-Exit codes: 0 fine, 1 fault found, 2 fault of the usage, the input or the environment, 130 ctrl-c";
+const EXIT_CODES_AND_EXAMPLES: &str = "\
+Exit codes: 0 fine, 1 fault found, 2 fault of the usage, the input or the environment, 130 ctrl-c
+
+Examples:
+  klikit sign body.json
+  klikit send http://localhost:8080/webhooks/klikit";
 
 impl Arguments {
     /// Reads the arguments of this process. If they name no command, prints help or an error, and returns the exit code.

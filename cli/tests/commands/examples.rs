@@ -9,17 +9,24 @@ use crate::{
     support::{SECRET, examples, shell},
 };
 
-/// Runs the examples of a command in a shell, in a folder with the files that they name.
-fn run_examples(command: &str, home: &Path) {
+/// Runs the examples of a command, or of the whole command line, in a shell, in a folder with the files that they name.
+fn run_examples(command: Option<&str>, home: &Path) {
     let receiver = Receiver::verifying();
-    let examples = examples([command]);
+    let examples = examples(command);
     for example in &examples {
         let line = example.replace("http://localhost:8080/webhooks/klikit", &receiver.url);
         let ended = shell(&line, home).env("HOME", home.to_str().unwrap()).run();
         assert!(ended.code == Some(0) && ended.stderr.is_empty(), "{line}\n{ended}");
     }
-    let expected = if command == "send" { examples.len() } else { 0 };
+    let expected = if command == Some("send") { examples.len() } else { 0 };
     assert!(receiver.received().len() >= expected);
+}
+
+#[test]
+fn examples_of_the_whole_command_run() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("body.json"), "{}").unwrap();
+    run_examples(None, home.path());
 }
 
 #[test]
@@ -28,7 +35,7 @@ fn completions_examples_run() {
     for folder in [".local/share/bash-completion/completions", ".zfunc", ".config/fish/completions"] {
         fs::create_dir_all(home.path().join(folder)).unwrap();
     }
-    run_examples("completions", home.path());
+    run_examples(Some("completions"), home.path());
     assert!(fs::read_to_string(home.path().join(".zfunc/_klikit")).unwrap().starts_with("#compdef klikit"));
 }
 
@@ -36,7 +43,7 @@ fn completions_examples_run() {
 fn sign_examples_run() {
     let home = tempfile::tempdir().unwrap();
     fs::write(home.path().join("body.json"), "{}").unwrap();
-    run_examples("sign", home.path());
+    run_examples(Some("sign"), home.path());
 }
 
 #[test]
@@ -44,7 +51,7 @@ fn send_examples_run() {
     let home = tempfile::tempdir().unwrap();
     fs::write(home.path().join("order.json"), r#"{"orders":[{"id":1}]}"#).unwrap();
     fs::write(home.path().join("secret-key.txt"), "the partner's secret key").unwrap();
-    run_examples("send", home.path());
+    run_examples(Some("send"), home.path());
 }
 
 #[test]
@@ -61,6 +68,6 @@ fn explain_examples_run() {
     ] {
         fs::write(home.path().join(file), content).unwrap();
     }
-    run_examples("explain", home.path());
+    run_examples(Some("explain"), home.path());
     assert!(fs::read_to_string(home.path().join("report.txt")).unwrap().contains("answered: 403"));
 }

@@ -24,6 +24,7 @@ const COMMANDS: &[&[&str]] = &[
     &["inbox", "forget"],
     &["inbox", "erase"],
     &["inbox", "purge"],
+    &["ledger"],
     &["ledger", "show"],
     &["ledger", "forget"],
     &["migrate"],

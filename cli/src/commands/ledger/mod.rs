@@ -11,6 +11,10 @@ use crate::{error::CliError, outcome::Outcome, output::Output, store::StoreArgum
 
 /// Look into the ledger, which tells duplicates from new deliveries, and act on it
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  klikit ledger show --event-id evt-1
+  klikit ledger forget --event-id evt-1 --dry-run")]
 pub(crate) struct Ledger {
     #[command(flatten)]
     store: StoreArguments,
