@@ -2,6 +2,7 @@
 
 mod accept;
 mod admin;
+mod arrivals;
 mod batches;
 mod by_lease;
 mod finish;
