@@ -109,7 +109,7 @@ impl PostgresStore {
         let mut rows = answers.swap_remove(lease_index).rows;
         if let Some(row) = rows.first() {
             if !row.try_get::<_, bool>(16).unwrap_or(true) {
-                shared.searches.record_ordered();
+                shared.searches.record_left_out_ordered(floors);
                 return Ok(None);
             }
             // A failure of the call would lose the leases, so ignore an unreadable value.

@@ -98,9 +98,14 @@ impl Searches {
         self.state().left_out_ordered.is_none_or(|time| time.elapsed() >= ORDERED_PERIOD)
     }
 
-    /// Records that a search has left out due deliveries with ordering keys.
-    pub(super) fn record_ordered(&self) {
-        self.state().left_out_ordered = Some(Instant::now());
+    /// Records that a search with these floors has left out due deliveries with ordering keys. If the search began at the
+    /// start, so does its repetition, because these deliveries may be due before the floor.
+    pub(super) fn record_left_out_ordered(&self, floors: Option<FloorTimes>) {
+        let mut state = self.state();
+        state.left_out_ordered = Some(Instant::now());
+        if floors.is_none() {
+            state.floored_until = None;
+        }
     }
 
     /// Records the due times of the first deliveries that a search found, or the time of the search if it found none.
@@ -189,11 +194,23 @@ mod tests {
         assert!(searches.tenants_must_be_added());
     }
 
+    /// Otherwise a delivery with ordering keys that is due before the floor would never be leased.
+    #[test]
+    fn repetition_with_ordered_begins_at_the_start_too() {
+        let searches = Searches::new(SHORT);
+        searches.record_first_found(FloorTimes { loose: None, ordered: Some(SystemTime::UNIX_EPOCH + 10 * SECOND) });
+        let floors = searches.for_next_search();
+        assert_eq!(floors, None);
+        searches.record_search_from_start(MANY_ENTRIES + 1, SECOND);
+        searches.record_left_out_ordered(floors);
+        assert_eq!(searches.for_next_search(), None);
+    }
+
     #[test]
     fn searches_include_ordered_after_some_were_left_out() {
         let searches = Searches::new(SHORT);
         assert!(searches.may_leave_out_ordered());
-        searches.record_ordered();
+        searches.record_left_out_ordered(Some(FloorTimes::default()));
         assert!(!searches.may_leave_out_ordered());
         searches.state().left_out_ordered = Instant::now().checked_sub(ORDERED_PERIOD);
         assert!(searches.may_leave_out_ordered());
