@@ -32,9 +32,7 @@ impl Deliveries<'_> {
         rows: u32,
         window: &Range<i64>,
     ) -> rusqlite::Result<FinishedPart> {
-        let (ids, next) = self.finished(from, i64::MAX, rows)?;
-        self.each_finished(&ids, next, |id| {
-            let Some(key) = self.key_if_accepted(id, window)? else { return Ok(false) };
+        self.each_accepted(from, rows, window, |_, key| {
             let values = params![key, window.start, window.end, self.timestamp.now()];
             Ok(self.count_keys(&self.sql.admin.count_key_in_ledger, values)? == 0)
         })

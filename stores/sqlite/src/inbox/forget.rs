@@ -114,18 +114,32 @@ impl Deliveries<'_> {
         rows: u32,
         window: &Range<i64>,
     ) -> rusqlite::Result<FinishedPart> {
-        let (ids, next) = self.finished(from, i64::MAX, rows)?;
-        self.each_finished(&ids, next, |id| {
-            let Some(key) = self.key_if_accepted(id, window)? else { return Ok(false) };
+        self.each_accepted(from, rows, window, |id, key| {
             self.connection.prepare_cached(&self.sql.admin.forget_key_in_ledger)?.execute([&key])?;
             self.delete(id)?;
             Ok(true)
         })
     }
 
-    /// Returns the key of a delivery that was accepted in the window, or `Some(None)` if its key is unreadable. A delivery
-    /// whose time is unreadable was not.
-    pub(super) fn key_if_accepted(&self, id: i64, window: &Range<i64>) -> rusqlite::Result<Option<Option<Vec<u8>>>> {
+    /// Calls `choose` for each of the next `rows` finished deliveries that was accepted in the window, with its key or
+    /// `None` if the key is unreadable. Counts those for which `choose` returns `true`.
+    pub(super) fn each_accepted(
+        &self,
+        from: Cursor,
+        rows: u32,
+        window: &Range<i64>,
+        mut choose: impl FnMut(i64, Option<Vec<u8>>) -> rusqlite::Result<bool>,
+    ) -> rusqlite::Result<FinishedPart> {
+        let (ids, next) = self.finished(from, i64::MAX, rows)?;
+        self.each_finished(&ids, next, |id| match self.key_if_accepted(id, window)? {
+            Some(key) => choose(id, key),
+            None => Ok(false),
+        })
+    }
+
+    /// Returns the key of a delivery that was accepted in the window, or `Some(None)` if its key is unreadable. Returns
+    /// `None` if the time is unreadable.
+    fn key_if_accepted(&self, id: i64, window: &Range<i64>) -> rusqlite::Result<Option<Option<Vec<u8>>>> {
         let mut read = self.connection.prepare_cached(&self.sql.admin.read_key_and_accepted_at)?;
         let found = read.query_row([id], |row| {
             let key = blob(row.get_ref(0)?, "key").ok().map(<[u8]>::to_vec);
@@ -192,7 +206,7 @@ impl Deliveries<'_> {
 
     /// Returns the ids of the next `rows` finished deliveries, and the next position. Of the kept deliveries, returns
     /// only those whose time ends at `until` or before.
-    pub(super) fn finished(&self, from: Cursor, until: i64, rows: u32) -> rusqlite::Result<(Vec<i64>, Option<Cursor>)> {
+    fn finished(&self, from: Cursor, until: i64, rows: u32) -> rusqlite::Result<(Vec<i64>, Option<Cursor>)> {
         match from {
             Cursor::Dead { after } => {
                 let ids = self.list_dead(after, rows)?;
@@ -217,7 +231,7 @@ impl Deliveries<'_> {
 
     /// Calls `choose` for each delivery, and counts those for which it returns `true`. If some cannot be read or
     /// deleted, continues with the others and returns the error as [`FinishedPart::failed`].
-    pub(super) fn each_finished(
+    fn each_finished(
         &self,
         ids: &[i64],
         next: Option<Cursor>,

@@ -7,5 +7,5 @@ mod sql;
 pub(super) use self::{
     entries::{Entries, LiveEntry},
     slice::{SKIPPED, Slice, skip_damaged},
-    sql::LedgerSql,
+    sql::{LedgerSql, OF_EVENT},
 };

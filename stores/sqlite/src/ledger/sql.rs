@@ -1,5 +1,8 @@
 //! The SQL statements on the ledger's table.
 
+/// The condition for the rows of the event `?1`: the row under the event's own key, and the rows of its conflicts.
+pub(crate) const OF_EVENT: &str = "((key = ?1 AND event_key IS NULL) OR event_key = ?1)";
+
 pub(super) const CLAIMED: i64 = 0;
 pub(super) const DONE: i64 = 1;
 
@@ -107,7 +110,7 @@ impl LedgerSql {
                 SELECT key, event_key, digest, state, claimed_at, until
                 FROM {ledger}
                 WHERE
-                    ((key = ?1 AND event_key IS NULL) OR event_key = ?1)
+                    {OF_EVENT}
                     AND key > ?2
                     AND coalesce(kept_until, until) > ?3
                 ORDER BY key
@@ -129,8 +132,7 @@ impl LedgerSql {
             forget: format!(
                 "
                 DELETE FROM {ledger}
-                -- The event's own entry, and the entries of its conflicts.
-                WHERE (key = ?1 AND event_key IS NULL) OR event_key = ?1
+                WHERE {OF_EVENT}
                 RETURNING coalesce(kept_until, until) > ?2
                 "
             ),

@@ -59,39 +59,30 @@ impl SqliteStore {
         Ok(LeaseOutcome::unreadable(&selection))
     }
 
-    async fn forget_window(&self, window: &Range<SystemTime>) -> Result<u64, SqliteError> {
+    /// Walks through the ledger, and then through the finished deliveries. Calls `claimed` and `accepted` for each part,
+    /// with the window in whole milliseconds, and returns the sum of what they count.
+    async fn walk_window(
+        &self,
+        access: Access,
+        window: &Range<SystemTime>,
+        claimed: fn(&Deliveries<'_>, &Slice, &Range<i64>) -> rusqlite::Result<u64>,
+        accepted: fn(&Deliveries<'_>, Cursor, u32, &Range<i64>) -> rusqlite::Result<FinishedPart>,
+    ) -> Result<u64, SqliteError> {
         self.check_inbox()?;
         if window.is_empty() {
             return Ok(0);
         }
         let window = whole(window);
-        let claimed = {
+        let in_ledger = {
             let window = window.clone();
-            let each = move |transaction: &Transaction<'_>, slice: &Slice, _| {
-                transaction.inbox().forget_claimed(slice, &window)
-            };
-            self.walk(Access::Write, u64::MAX, each).await
+            let each =
+                move |transaction: &Transaction<'_>, slice: &Slice, _| claimed(&transaction.inbox(), slice, &window);
+            self.walk(access, u64::MAX, each).await
         };
-        let forget = move |inbox: &Deliveries<'_>, from, rows| inbox.forget_accepted(from, rows, &window);
-        let accepted = self.delete_finished(Cursor::START, u64::MAX, forget).await;
-        Ok(claimed? + accepted?)
-    }
-
-    async fn count_window(&self, window: &Range<SystemTime>) -> Result<u64, SqliteError> {
-        self.check_inbox()?;
-        if window.is_empty() {
-            return Ok(0);
-        }
-        let window = whole(window);
-        let claimed = {
-            let window = window.clone();
-            let each = move |transaction: &Transaction<'_>, slice: &Slice, _| {
-                transaction.inbox().count_claimed(slice, &window)
-            };
-            self.walk(Access::Read, u64::MAX, each).await?
-        };
-        let count = move |inbox: &Deliveries<'_>, from, rows| inbox.count_accepted(from, rows, &window);
-        Ok(claimed + self.walk_finished(Access::Read, Cursor::START, u64::MAX, count).await?)
+        let each = move |inbox: &Deliveries<'_>, from, rows| accepted(inbox, from, rows, &window);
+        // Also after an error, so that a damaged page of the ledger keeps no delivery from being forgotten.
+        let finished = self.walk_finished(access, Cursor::START, u64::MAX, each).await;
+        Ok(in_ledger? + finished?)
     }
 
     /// Deletes up to `limit` finished deliveries: see [`walk_finished`](Self::walk_finished).
@@ -259,7 +250,15 @@ impl InboxAdmin for SqliteStore {
                 let event = *event;
                 self.read(move |inbox| inbox.count_event(&event)).await
             }
-            LedgerSelection::Claimed(window) => self.count_window(window).await.map_err(StoreError::new),
+            LedgerSelection::Claimed(window) => {
+                let count = self.walk_window(
+                    Access::Read,
+                    window,
+                    |inbox, slice, window| inbox.count_claimed(slice, window),
+                    |inbox, from, rows, window| inbox.count_accepted(from, rows, window),
+                );
+                count.await.map_err(StoreError::new)
+            }
         }
     }
 
@@ -269,7 +268,15 @@ impl InboxAdmin for SqliteStore {
                 let event = *event;
                 self.write(Call::Other, move |inbox| inbox.forget_event(&event)).await
             }
-            LedgerSelection::Claimed(window) => self.forget_window(window).await.map_err(StoreError::new),
+            LedgerSelection::Claimed(window) => {
+                let forget = self.walk_window(
+                    Access::Write,
+                    window,
+                    |inbox, slice, window| inbox.forget_claimed(slice, window),
+                    |inbox, from, rows, window| inbox.forget_accepted(from, rows, window),
+                );
+                forget.await.map_err(StoreError::new)
+            }
         }
     }
 

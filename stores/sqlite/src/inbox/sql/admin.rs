@@ -1,7 +1,10 @@
 //! The statements that count, list, show, requeue, delete, forget, purge and evict deliveries.
 
 use super::tables::Tables;
-use crate::inbox::state::{DEAD, DONE, LEASED, READY};
+use crate::{
+    inbox::state::{DEAD, DONE, LEASED, READY},
+    ledger::OF_EVENT,
+};
 
 /// The statements that count, list, show, requeue, delete, forget, purge and evict deliveries.
 pub(in crate::inbox) struct AdminSql {
@@ -210,13 +213,12 @@ impl AdminSql {
             read_since: format!("SELECT since FROM {inbox} WHERE id = ?1"),
             read_for_deleting: format!("SELECT state, key, ordering_keys FROM {inbox} WHERE id = ?1"),
 
-            // Lists the DEAD and DONE deliveries of an event: the delivery whose `key` is the event's key, and the
-            // event's conflicts, whose `event_key` is the event's key.
+            // Lists the DEAD and DONE deliveries of an event and of its conflicts.
             list_finished_of_event: format!(
                 "
                 SELECT id, key
                 FROM {inbox}
-                WHERE ((key = ?1 AND event_key IS NULL) OR event_key = ?1) AND state >= {DEAD}
+                WHERE {OF_EVENT} AND state >= {DEAD}
                 "
             ),
             list_finished_of_key: format!("SELECT id, key FROM {inbox} WHERE key = ?1 AND state >= {DEAD}"),
@@ -229,13 +231,13 @@ impl AdminSql {
                     (
                         SELECT count(*)
                         FROM {inbox}
-                        WHERE ((key = ?1 AND event_key IS NULL) OR event_key = ?1) AND state >= {DEAD}
+                        WHERE {OF_EVENT} AND state >= {DEAD}
                     )
                     + (
                         SELECT count(*)
                         FROM {ledger}
                         WHERE
-                            ((key = ?1 AND event_key IS NULL) OR event_key = ?1)
+                            {OF_EVENT}
                             AND coalesce(kept_until, until) > ?2
                             AND NOT EXISTS (
                                 SELECT 1
@@ -274,7 +276,7 @@ impl AdminSql {
             forget_event_in_ledger: format!(
                 "
                 DELETE FROM {ledger}
-                WHERE ((key = ?1 AND event_key IS NULL) OR event_key = ?1) AND NOT {has_unfinished_delivery}
+                WHERE {OF_EVENT} AND NOT {has_unfinished_delivery}
                 RETURNING key, coalesce(kept_until, until) > ?2
                 "
             ),
