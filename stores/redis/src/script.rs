@@ -48,6 +48,36 @@ local function digest(value) return string.sub(value, 26, 57) end
 local function grace(value) return struct.unpack('>I8', value, 58) end
 local function event(value) return string.sub(value, is_claimed(value) and 66 or 58) end
 
+-- Returns the names of the entries of an event that may exist: its own entry's, and those that the set of its conflicts
+-- has.
+local function names_of_event(own_name, set, prefix)
+  local names = {own_name}
+  for _, key in ipairs(redis.call('SMEMBERS', set)) do names[#names + 1] = prefix .. key end
+  return names
+end
+
+-- Returns whether a value, nil if the entry is absent, belongs to an event.
+local function is_of_event(value, name, own_name, wanted)
+  -- An entry that is not a conflict has no event: its key is the event.
+  local own = value and event(value)
+  return own == wanted or (own == '' and name == own_name)
+end
+
+-- Returns whether a value, nil if the entry is absent, was claimed from one microsecond to before another.
+local function is_claimed_within(value, first, after)
+  local at = value and struct.unpack('>I8', value, 2)
+  return at and at >= tonumber(first) and at < tonumber(after)
+end
+
+-- Returns an entry as the scripts that list entries do.
+local function listed_entry(name, value) return {string.sub(name, -16), value, redis.call('PTTL', name)} end
+
+-- Returns the server's time in microseconds.
+local function now()
+  local time = redis.call('TIME')
+  return time[1] * 1000000 + time[2]
+end
+
 local function claimed(at, token, digest, grace, event)
   return 'C' .. at .. token .. digest .. struct.pack('>I8', grace) .. event
 end
@@ -93,9 +123,7 @@ if value then
   if remaining > 0 then return {digest(value), remaining} end
 end
 add_to_set(KEYS[1], KEYS[2], ARGV[4], ARGV[1])
-local now = redis.call('TIME')
-local at = struct.pack('>I8', now[1] * 1000000 + now[2])
-redis.call('SET', KEYS[1], claimed(at, ARGV[3], ARGV[5], ARGV[2], ARGV[6]), 'PX', ARGV[1])
+redis.call('SET', KEYS[1], claimed(struct.pack('>I8', now()), ARGV[3], ARGV[5], ARGV[2], ARGV[6]), 'PX', ARGV[1])
 return false
 ";
 
@@ -148,18 +176,13 @@ return 1
 ///
 /// KEYS: the entry under the event's own key, the set. ARGV: the event, the prefix.
 const LIST: &str = "
-local names, listed = {KEYS[1]}, {}
-for _, key in ipairs(redis.call('SMEMBERS', KEYS[2])) do names[#names + 1] = ARGV[2] .. key end
-for _, name in ipairs(names) do
+local listed = {}
+for _, name in ipairs(names_of_event(KEYS[1], KEYS[2], ARGV[2])) do
   local value, problem = entry(name)
   if problem then return redis.error_reply(problem) end
-  local own = value and event(value)
-  if own == ARGV[1] or (own == '' and name == KEYS[1]) then
-    listed[#listed + 1] = {string.sub(name, -16), value, redis.call('PTTL', name)}
-  end
+  if is_of_event(value, name, KEYS[1], ARGV[1]) then listed[#listed + 1] = listed_entry(name, value) end
 end
-local now = redis.call('TIME')
-return {now[1] * 1000000 + now[2], listed}
+return {now(), listed}
 ";
 
 /// Lists the entries that were claimed in a window. Returns them as the script for an event does.
@@ -170,29 +193,20 @@ local listed = {}
 for _, name in ipairs(KEYS) do
   local value, problem = entry(name)
   if problem then return redis.error_reply(problem) end
-  if value then
-    local at = struct.unpack('>I8', value, 2)
-    if at >= tonumber(ARGV[1]) and at < tonumber(ARGV[2]) then
-      listed[#listed + 1] = {string.sub(name, -16), value, redis.call('PTTL', name)}
-    end
-  end
+  if is_claimed_within(value, ARGV[1], ARGV[2]) then listed[#listed + 1] = listed_entry(name, value) end
 end
-local now = redis.call('TIME')
-return {now[1] * 1000000 + now[2], listed}
+return {now(), listed}
 ";
 
 /// Deletes the entries of an event and its set. Returns how many entries were deleted.
 ///
 /// KEYS: the entry under the event's own key, the set. ARGV: the event, the prefix.
 const FORGET: &str = "
-local names, forgotten = {KEYS[1]}, 0
-for _, key in ipairs(redis.call('SMEMBERS', KEYS[2])) do names[#names + 1] = ARGV[2] .. key end
-for _, name in ipairs(names) do
+local forgotten = 0
+for _, name in ipairs(names_of_event(KEYS[1], KEYS[2], ARGV[2])) do
   local value, problem = entry(name)
   if problem then return redis.error_reply(problem) end
-  -- An entry that is not a conflict has no event: its key is the event.
-  local own = value and event(value)
-  if own == ARGV[1] or (own == '' and name == KEYS[1]) then forgotten = forgotten + redis.call('DEL', name) end
+  if is_of_event(value, name, KEYS[1], ARGV[1]) then forgotten = forgotten + redis.call('DEL', name) end
 end
 redis.call('DEL', KEYS[2])
 return forgotten
@@ -206,12 +220,7 @@ local forgotten = 0
 for _, name in ipairs(KEYS) do
   local value, problem = entry(name)
   if problem then return redis.error_reply(problem) end
-  if value then
-    local at = struct.unpack('>I8', value, 2)
-    if at >= tonumber(ARGV[1]) and at < tonumber(ARGV[2]) then
-      forgotten = forgotten + redis.call('DEL', name)
-    end
-  end
+  if is_claimed_within(value, ARGV[1], ARGV[2]) then forgotten = forgotten + redis.call('DEL', name) end
 end
 return forgotten
 ";
