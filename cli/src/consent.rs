@@ -19,12 +19,13 @@ pub(crate) struct ConsentArguments {
     yes: bool,
 }
 
-/// The options of the actions on an inbox: who acts, and whether the command asks first or only looks.
+/// The options of an action: the operator's name, and whether the command asks first or changes nothing.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Consent")]
 pub(crate) struct ActingArguments {
-    #[command(flatten)]
-    operator: OperatorArguments,
+    /// The name of the operator in the log [default: the name of the system's user]
+    #[arg(long, value_name = "NAME")]
+    operator: Option<String>,
 
     #[command(flatten)]
     consent: ConsentArguments,
@@ -34,15 +35,6 @@ pub(crate) struct ActingArguments {
     pub(crate) dry_run: bool,
 }
 
-/// The name under which an action is logged.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Consent")]
-pub(crate) struct OperatorArguments {
-    /// The name of the operator in the log [default: the name of the system's user]
-    #[arg(long, value_name = "NAME")]
-    operator: Option<String>,
-}
-
 impl ActingArguments {
     /// Checks that somebody can be asked, if the command has to ask, and returns the operator's name. For a call before
     /// the command opens the store.
@@ -50,22 +42,15 @@ impl ActingArguments {
         if !self.dry_run {
             self.consent.check()?;
         }
-        self.operator.name()
+        self.operator
+            .clone()
+            .map_or_else(whoami::username, Ok)
+            .map_err(|error| CliError::caused("the system's user has no name", &error, "name yourself with --operator"))
     }
 
     /// Asks a question, and returns whether the answer is yes. The answer to a dry run is no.
     pub(crate) async fn ask(&self, question: &str, interrupt: &Interrupt) -> Result<bool, CliError> {
         Ok(!self.dry_run && self.consent.ask(question, interrupt).await?)
-    }
-}
-
-impl OperatorArguments {
-    /// Returns the operator's name.
-    pub(crate) fn name(&self) -> Result<String, CliError> {
-        self.operator
-            .clone()
-            .map_or_else(whoami::username, Ok)
-            .map_err(|error| CliError::caused("the system's user has no name", &error, "name yourself with --operator"))
     }
 }
 

@@ -18,6 +18,7 @@ mod interrupt;
 mod json_edit;
 mod outcome;
 mod output;
+mod report;
 mod secret;
 mod store;
 mod target;

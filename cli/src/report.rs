@@ -2,24 +2,37 @@
 
 use serde::Serialize;
 
-use crate::{error::CliError, output::Output};
+use crate::{error::CliError, output::Output, store::values};
 
 /// The output of an action with `--json`.
 #[derive(Serialize)]
-pub(super) struct Report<'a> {
-    pub(super) store: &'a str,
-    pub(super) action: &'static str,
-    pub(super) operator: &'a str,
+pub(crate) struct Report<'a> {
+    pub(crate) store: &'a str,
+    pub(crate) action: &'static str,
+    pub(crate) operator: &'a str,
     /// The number that the action applies to: of deliveries, or of pauses to lift.
-    pub(super) selected: u64,
+    pub(crate) selected: u64,
     /// The number that was changed. Absent if ctrl-c ended the action: the log line has the number.
-    pub(super) changed: Option<u64>,
-    pub(super) dry_run: bool,
+    pub(crate) changed: Option<u64>,
+    pub(crate) dry_run: bool,
 }
 
 impl Report<'_> {
+    /// Returns the line for a person about an action on deliveries. `verb` and `participle` name the action, such as
+    /// "Forget" and "Forgot". `interrupted` tells what ctrl-c has left.
+    pub(crate) fn line(&self, verb: &str, participle: &str, interrupted: impl FnOnce(&str) -> String) -> String {
+        let selected = values::deliveries(self.selected);
+        match self.changed {
+            _ if self.dry_run => format!("{verb} would apply to {selected}."),
+            None => format!("Interrupted by ctrl-c. {}", interrupted(&selected)),
+            Some(0) if self.selected == 0 => format!("{verb} applies to no delivery."),
+            Some(0) => "Nothing was changed.".into(),
+            Some(changed) => format!("{participle} {}.", values::deliveries(changed)),
+        }
+    }
+
     /// Prints the report, or this line for a person.
-    pub(super) fn print(&self, line: String, output: &mut Output) -> Result<(), CliError> {
+    pub(crate) fn print(&self, line: String, output: &mut Output) -> Result<(), CliError> {
         if output.is_json() { output.json(self) } else { output.line(line) }
     }
 }

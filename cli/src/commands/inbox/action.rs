@@ -9,7 +9,7 @@ use tower_klikit::{
     inbox::{DeliveryId, DeliveryState, Filter, Operator},
 };
 
-use super::{report::Report, selection::SelectionArguments};
+use super::selection::SelectionArguments;
 use crate::{
     audit,
     consent::ActingArguments,
@@ -17,6 +17,7 @@ use crate::{
     interrupt::Interrupt,
     outcome::Outcome,
     output::Output,
+    report::Report,
     store::{Store, StoreArguments, values},
 };
 
@@ -90,14 +91,7 @@ impl Action {
     /// Returns the line of a report for a person.
     fn line(&self, report: &Report<'_>) -> String {
         let (verb, participle) = self.words();
-        let selected = values::deliveries(report.selected);
-        match report.changed {
-            _ if report.dry_run => format!("{verb} would apply to {selected}."),
-            None => format!("Interrupted by ctrl-c. The log line tells how many of {selected} changed."),
-            Some(0) if report.selected == 0 => format!("{verb} applies to no delivery."),
-            Some(0) => "Nothing was changed.".into(),
-            Some(changed) => format!("{participle} {}.", values::deliveries(changed)),
-        }
+        report.line(verb, participle, |selected| format!("The log line tells how many of {selected} changed."))
     }
 
     async fn preview(&self, operator: &Operator, filter: Filter) -> Result<u64, StoreError> {

@@ -6,7 +6,6 @@ mod backup;
 mod list;
 mod pauses;
 mod record;
-mod report;
 mod selection;
 mod show;
 mod stats;

@@ -4,7 +4,7 @@ use clap::Args;
 use serde::Serialize;
 use tower_klikit::inbox::{ActivePause, DeliveryState, Filter, Pause};
 
-use super::{record::shown, report::Report};
+use super::record::shown;
 use crate::{
     audit,
     consent::ActingArguments,
@@ -12,6 +12,7 @@ use crate::{
     interrupt::Interrupt,
     outcome::Outcome,
     output::{self, Output},
+    report::Report,
     store::{Store, StoreArguments, values},
 };
 

@@ -1,16 +1,16 @@
 //! `klikit ledger forget`: the action on the ledger.
 
 use clap::Args;
-use serde::Serialize;
 
 use super::target::{Target, TargetArguments};
 use crate::{
     audit,
-    consent::{ConsentArguments, OperatorArguments},
+    consent::ActingArguments,
     error::CliError,
     interrupt::Interrupt,
     outcome::Outcome,
     output::Output,
+    report::Report,
     store::{LedgerStore, StoreArguments, values},
 };
 
@@ -29,35 +29,12 @@ pub(super) struct Forget {
     target: TargetArguments,
 
     #[command(flatten)]
-    operator: OperatorArguments,
-
-    #[command(flatten)]
-    consent: ConsentArguments,
-
-    /// Print what would change, and change nothing
-    #[arg(long, help_heading = "Consent")]
-    dry_run: bool,
-}
-
-/// The output with `--json`.
-#[derive(Serialize)]
-struct Report<'a> {
-    store: &'a str,
-    action: &'static str,
-    operator: &'a str,
-    /// The number of deliveries that the action applies to.
-    selected: u64,
-    /// The number of forgotten deliveries. Absent if ctrl-c ended the command.
-    changed: Option<u64>,
-    dry_run: bool,
+    acting: ActingArguments,
 }
 
 impl Forget {
     pub(super) async fn run(self, arguments: &StoreArguments, output: &mut Output) -> Result<Outcome, CliError> {
-        if !self.dry_run {
-            self.consent.check()?;
-        }
-        let operator = self.operator.name()?;
+        let operator = self.acting.operator()?;
         let store = arguments.open_ledger().await?;
         audit::log_to_stderr();
 
@@ -69,19 +46,20 @@ impl Forget {
             operator: &operator,
             selected,
             changed: Some(0),
-            dry_run: self.dry_run,
+            dry_run: self.acting.dry_run,
         };
         // Until now, nothing has changed, and ctrl-c ends the process.
         let interrupt = Interrupt::listen();
         let question = format!("Forget {} ({target}) in {}?", values::deliveries(selected), store.name);
-        if selected > 0 && !self.dry_run && self.consent.ask(&question, &interrupt).await? {
+        if selected > 0 && self.acting.ask(&question, &interrupt).await? {
             report.changed = tokio::select! {
                 forgotten = forget(&store, &target, &operator) => Some(forgotten?),
                 // The store may have forgotten some, or all.
                 () = interrupt.requested() => None,
             };
         }
-        report.print(output)?;
+        let line = report.line("Forget", "Forgot", |selected| format!("Some or all of {selected} may be forgotten."));
+        report.print(line, output)?;
         Ok(if report.changed.is_some() { Outcome::Fine } else { Outcome::Interrupted })
     }
 }
@@ -102,22 +80,6 @@ async fn forget(store: &LedgerStore, target: &Target, operator: &str) -> Result<
             let mut line = audit::Line::new(operator, "forget", &target.filter());
             line.deliveries = store.forget(&target.selection()).await?;
             Ok(line.deliveries)
-        }
-    }
-}
-
-impl Report<'_> {
-    fn print(&self, output: &mut Output) -> Result<(), CliError> {
-        if output.is_json() {
-            return output.json(self);
-        }
-        let selected = values::deliveries(self.selected);
-        match self.changed {
-            _ if self.dry_run => output.line(format_args!("Forget would apply to {selected}.")),
-            None => output.line(format_args!("Interrupted by ctrl-c. Some or all of {selected} may be forgotten.")),
-            Some(0) if self.selected == 0 => output.line("Forget applies to no delivery."),
-            Some(0) => output.line("Nothing was changed."),
-            Some(changed) => output.line(format_args!("Forgot {}.", values::deliveries(changed))),
         }
     }
 }
