@@ -72,8 +72,8 @@ pub(super) async fn add_together(shared: Arc<Shared>, arrivals: Vec<Arrival>) ->
 pub(super) enum Cases {
     /// Any case in which the key is new.
     All,
-    /// Only the usual case, in which no DONE delivery is replaced, with a statement that takes less time to plan. If a
-    /// delivery has ordering keys or a new tenant, all cases.
+    /// Only the usual case, in which no DONE delivery is replaced, because its statement is planned in less time. The same as
+    /// [`All`](Self::All) if a delivery has ordering keys, or a tenant that is not known.
     UsualIfPossible,
 }
 
@@ -91,15 +91,15 @@ pub(super) async fn add_all(
     let are_tenants_known = shared.tenants.contains_all(&columns.tenants);
     let statement = match cases {
         Cases::UsualIfPossible if are_tenants_known && columns.ordering_keys.is_empty() => {
-            (&shared.inbox.accept_simply, &params[..COLUMNS_IN_USUAL_CASE])
+            (&shared.inbox.accept_usual, &params[..COLUMNS_IN_USUAL_CASE])
         }
         Cases::UsualIfPossible | Cases::All => (&shared.inbox.accept, &params[..]),
     };
     let answers = shared.connections.run_together(begin, &[statement]).await?;
     let mut added = vec![false; arrivals.len()];
     for row in answers.iter().flat_map(|answer| &answer.rows) {
-        let position = usize::try_from(row.try_get::<_, i64>(0).map_err(Failure::Statement)?).unwrap_or_default();
-        added[position - 1] = true;
+        let position: i64 = row.try_get(0).map_err(Failure::Statement)?;
+        added[usize::try_from(position - 1).expect("positions begin at 1")] = true;
     }
     if !are_tenants_known {
         // The statement adds the tenants of the stored deliveries only.

@@ -47,23 +47,29 @@ impl PostgresStore {
     /// Leases and reads deliveries with one statement. If the server rejects the statement, for example because it cannot
     /// read one of the deliveries, leases them without their content, and then reads each by itself.
     async fn lease_some(&self, request: &LeaseRequest<'_>) -> Result<LeaseBatch, StoreError> {
-        let sql = &self.shared.inbox;
-        let mut rows = Ok(None);
-        if self.shared.searches.may_leave_out_ordered() {
-            rows = self.in_time(1, self.lease_rows(&sql.lease_loose, request)).await?;
-        }
-        if let Ok(None) = rows {
-            rows = self.in_time(1, self.lease_rows(&sql.lease, request)).await?;
-        }
-        match rows {
-            Ok(rows) => self.batch_of(&rows.unwrap_or_default(), ContentSource::LeaseRow).await,
+        match self.lease_and_read(request).await? {
+            Ok(rows) => self.batch_of(&rows, ContentSource::LeaseRow).await,
             Err(failure) if failure.is_from_server() => {
-                let rows = self.in_time(1, self.lease_rows(&sql.lease_unread, request)).await?;
+                let rows = self.in_time(1, self.lease_rows(&self.shared.inbox.lease_unread, request)).await?;
                 let rows = rows.map_err(StoreError::new)?.unwrap_or_default();
                 self.batch_of(&rows, ContentSource::SeparateQuery).await
             }
             Err(failure) => Err(StoreError::new(failure)),
         }
+    }
+
+    /// Leases and reads deliveries. If possible, first runs the statement that leaves out deliveries with ordering keys, which
+    /// the server plans in less time.
+    async fn lease_and_read(&self, request: &LeaseRequest<'_>) -> Result<Result<Vec<Row>, Failure>, StoreError> {
+        let sql = &self.shared.inbox;
+        if self.shared.searches.may_leave_out_ordered() {
+            let rows = self.in_time(1, self.lease_rows(&sql.lease_loose, request)).await?;
+            if let Some(rows) = rows.transpose() {
+                return Ok(rows);
+            }
+        }
+        let rows = self.in_time(1, self.lease_rows(&sql.lease, request)).await?;
+        Ok(rows.map(Option::unwrap_or_default))
     }
 
     /// Runs the statement that leases. In the same round trip, first extends the held leases that have expired, so that no

@@ -5,7 +5,7 @@
 //! search that has read many entries, the next searches begin at a floor, shortly before the first delivery that was found.
 //!
 //! **Deliveries with ordering keys** are left out of a search at first, because the server then plans the statement in less
-//! time. If some are due, the search is repeated with them, and so are those of the next seconds.
+//! time. If some are due, the search is repeated with them, and the searches of the next 30 seconds include them.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -83,7 +83,7 @@ impl Searches {
         }
     }
 
-    /// Returns whether missing tenants must be added before the next search, and assumes that they are.
+    /// Returns whether missing tenants must be added before the next search. Then returns `false` for the next 30 seconds.
     pub(super) fn tenants_must_be_added(&self) -> bool {
         let (now, mut state) = (Instant::now(), self.state());
         let must_be = state.tenants_added.is_none_or(|added| now.duration_since(added) >= FLOOR_PERIOD);

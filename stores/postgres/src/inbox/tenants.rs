@@ -10,7 +10,7 @@ const MAX_TENANTS: usize = 10_000;
 
 /// Tenants that are in the table of tenants. Deliveries of these tenants are stored with a shorter statement.
 ///
-/// Nothing deletes from the table. If a row is missing nevertheless, a search for due deliveries adds it.
+/// The store deletes no row from the table. If a row is deleted by hand, a search for due deliveries adds it within 30 seconds.
 #[derive(Default)]
 pub(crate) struct KnownTenants(Mutex<HashSet<String>>);
 

@@ -118,11 +118,11 @@ impl Tables {
         )
     }
 
-    /// Stores new deliveries in the way of [`accept`](Self::accept), in the usual case: they have no ordering keys, and their
+    /// Stores new deliveries as [`accept`](Self::accept) does, in the usual case only: they have no ordering keys, and their
     /// tenants are in the table of tenants. Leaves out deliveries that would replace DONE ones.
     ///
     /// The server plans the statement for each batch, and plans this one in half the time.
-    pub(super) fn accept_simply(&self) -> String {
+    pub(super) fn accept_usual(&self) -> String {
         let Self { inbox, .. } = self;
         format!(
             r"

@@ -7,18 +7,18 @@ use super::{
 use crate::sql::{KEPT_UNTIL, of_event};
 
 /// The conditions that hold for deliveries and for ledger rows to forget.
-struct Forgotten {
+struct ForgetConditions {
     deliveries: String,
     entries: String,
 }
 
-impl Forgotten {
-    /// Those of the event in the first parameter.
+impl ForgetConditions {
+    /// Selects the event in the first parameter.
     fn event() -> Self {
         Self { deliveries: of_event(1), entries: of_event(1) }
     }
 
-    /// Those that were accepted or claimed between the first two parameters.
+    /// Selects what was accepted or claimed between the first two parameters.
     fn accepted() -> Self {
         let within = |time: &str| format!("{time} >= $1::timestamptz AND {time} < $2::timestamptz");
         Self { deliveries: within("accepted_at"), entries: within("claimed_at") }
@@ -184,23 +184,23 @@ impl Tables {
     }
 
     pub(super) fn count_event(&self) -> String {
-        self.count_keys(&Forgotten::event())
+        self.count_keys(&ForgetConditions::event())
     }
 
     pub(super) fn count_accepted(&self) -> String {
-        self.count_keys(&Forgotten::accepted())
+        self.count_keys(&ForgetConditions::accepted())
     }
 
     pub(super) fn forget_event(&self) -> String {
-        self.forget(&Forgotten::event())
+        self.forget(&ForgetConditions::event())
     }
 
     pub(super) fn forget_accepted(&self) -> String {
-        self.forget(&Forgotten::accepted())
+        self.forget(&ForgetConditions::accepted())
     }
 
     /// Counts the keys that can be forgotten.
-    fn count_keys(&self, forgotten: &Forgotten) -> String {
+    fn count_keys(&self, forgotten: &ForgetConditions) -> String {
         format!(
             r"
             WITH{keys}
@@ -210,7 +210,7 @@ impl Tables {
     }
 
     /// Returns the part that selects the keys that can be forgotten.
-    fn forgettable_keys(&self, Forgotten { deliveries, entries }: &Forgotten) -> String {
+    fn forgettable_keys(&self, ForgetConditions { deliveries, entries }: &ForgetConditions) -> String {
         let Self { ledger, inbox, .. } = self;
         format!(
             r"
@@ -236,7 +236,7 @@ impl Tables {
     ///
     /// Runs while nothing is brought back from DEAD. A ledger row is deleted only if its token has not changed since it was
     /// read: a new token means that a delivery was accepted since.
-    fn forget(&self, forgotten: &Forgotten) -> String {
+    fn forget(&self, forgotten: &ForgetConditions) -> String {
         let Self { ledger, inbox, .. } = self;
         format!(
             r"

@@ -24,7 +24,7 @@ pub(crate) struct InboxSql {
     pub(crate) accept: Sql,
     /// The first twelve parameters of [`accept`](Self::accept). Returns the positions of the deliveries that were stored,
     /// from 1.
-    pub(crate) accept_simply: Sql,
+    pub(crate) accept_usual: Sql,
     /// Key, event, token, digest, seconds of the retention.
     pub(crate) remember: Sql,
     /// Key, event, token, digest, seconds of the retention, digest of the DEAD delivery or NULL.
@@ -167,7 +167,7 @@ impl InboxSql {
         let tables = Tables::new(names);
         Self {
             accept: Sql::new(tables.accept()),
-            accept_simply: Sql::new(tables.accept_simply()),
+            accept_usual: Sql::new(tables.accept_usual()),
             remember: Sql::new(tables.remember()),
             move_to_queue: Sql::new(tables.move_to_queue()),
             lock: Sql::new(tables.lock()),
@@ -254,7 +254,7 @@ impl InboxSql {
         let by_lease = by_lease.into_iter().flat_map(|sql| [&sql.one, &sql.many]);
         let others = [
             &self.accept,
-            &self.accept_simply,
+            &self.accept_usual,
             &self.remember,
             &self.move_to_queue,
             &self.lock,

@@ -4,7 +4,8 @@ use super::{states::PENDING, tables::Tables};
 
 impl Tables {
     /// Adds the tenants of pending deliveries that are missing from the table of tenants: a node of an earlier release has
-    /// accepted them, or they were written by hand. Reads one index entry for each tenant.
+    /// accepted the deliveries, they were written by hand, or the tenant's row was deleted by hand while a store knew the
+    /// tenant. Reads one index entry for each tenant.
     pub(super) fn add_tenants(&self) -> String {
         let Self { inbox, tenant, .. } = self;
         let first = |keys: &str, after: &str| {

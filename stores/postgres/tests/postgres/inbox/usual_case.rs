@@ -65,7 +65,7 @@ async fn pause_ends_the_usual_case() {
     assert_eq!(bodies(&lease(&store, 8).await), ["two"]);
 }
 
-/// A handled delivery is kept. klikit sends the event again after it was forgotten.
+/// klikit sends the event of a kept delivery again, and its ledger row is gone.
 #[tokio::test]
 async fn kept_delivery_is_replaced() {
     let Some(server) = PostgresServer::start("kept delivery is replaced") else { return };

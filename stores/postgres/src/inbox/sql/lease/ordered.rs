@@ -34,14 +34,14 @@ impl Tables {
         let Self { inbox, queue, .. } = self;
         let (is_due, has_died, is_ordered) = (is_due(), has_died(), is_ordered());
         let is_pending = |row: &str| format!("(SELECT {PENDING} FROM {inbox} AS queued WHERE queued.id = {row}.id)");
-        let rivals = format!("SELECT FROM {queue} AS mine JOIN {queue} AS other USING (ordering_key)");
+        let sharing = format!("SELECT FROM {queue} AS mine JOIN {queue} AS other USING (ordering_key)");
         let is_free = format!(
             r"(
                     ({has_died})
                     OR (
                         -- No earlier delivery shares a key
                         NOT EXISTS (
-                            {rivals}
+                            {sharing}
                             WHERE mine.id = one.id AND other.id < mine.id AND {other_is_pending}
                         )
                         -- No later delivery that shares a key is leased. That happens only if this delivery was DEAD, and
@@ -49,13 +49,13 @@ impl Tables {
                         AND (
                             token = 0
                             OR NOT EXISTS (
-                                {rivals}
-                                JOIN {inbox} AS rival ON rival.id = other.id
+                                {sharing}
+                                JOIN {inbox} AS later ON later.id = other.id
                                 WHERE
                                     mine.id = one.id
                                     AND other.id > mine.id
-                                    AND rival.state = {LEASED}
-                                    AND rival.due > statement_timestamp()
+                                    AND later.state = {LEASED}
+                                    AND later.due > statement_timestamp()
                             )
                         )
                     )
