@@ -27,7 +27,7 @@ impl Tick {
     }
 
     /// Returns the wall-clock time of this tick, as seen from `now`.
-    fn time_of_day(self, now: Timestamp) -> SystemTime {
+    fn wall_time(self, now: Timestamp) -> SystemTime {
         let distance = Duration::from_nanos(self.0.abs_diff(now.tick.0));
         let time = if self < now.tick { now.wall.checked_sub(distance) } else { now.wall.checked_add(distance) };
         time.unwrap_or(SystemTime::UNIX_EPOCH)
@@ -61,7 +61,7 @@ impl Timestamp {
     ///
     /// If tokio's clock has advanced more than the wall clock since, a test has advanced it. The result is then earlier
     /// by the difference, so that the timestamp looks as old as the test expects.
-    pub(super) fn time_of_day(self, now: Self) -> SystemTime {
+    pub(super) fn wall_time(self, now: Self) -> SystemTime {
         let by_tick = Duration::from_nanos(now.tick.0.saturating_sub(self.tick.0));
         let by_wall = now.wall.duration_since(self.wall).unwrap_or_default();
         self.wall.checked_sub(by_tick.saturating_sub(by_wall)).unwrap_or(SystemTime::UNIX_EPOCH)
@@ -116,7 +116,7 @@ impl StoredEntry {
     }
 
     fn is_in(&self, selection: &LedgerSelection, now: Timestamp) -> bool {
-        selection.matches(&self.event, self.claimed_at.time_of_day(now))
+        selection.matches(&self.event, self.claimed_at.wall_time(now))
     }
 
     /// Returns the entry as the ledger lists it.
@@ -129,8 +129,8 @@ impl StoredEntry {
                 EntryState::Claimed => LedgerState::Claimed,
                 EntryState::Done { .. } => LedgerState::Done,
             },
-            claimed_at: self.claimed_at.time_of_day(now),
-            until: self.until.time_of_day(now),
+            claimed_at: self.claimed_at.wall_time(now),
+            until: self.until.wall_time(now),
         }
     }
 }

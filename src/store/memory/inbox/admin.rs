@@ -87,7 +87,7 @@ impl Deliveries {
         let active = |(pause, (operator, since)): (&Pause, &(String, Timestamp))| ActivePause {
             pause: pause.clone(),
             operator: operator.clone(),
-            since: since.time_of_day(now),
+            since: since.wall_time(now),
         };
         self.pauses.iter().map(active).collect()
     }

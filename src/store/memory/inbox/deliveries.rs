@@ -153,7 +153,7 @@ impl Deliveries {
 
     /// Returns the keys of the selected deliveries. A window selects deliveries that were accepted within it.
     pub(super) fn keys(&self, selection: &LedgerSelection, now: Timestamp) -> Vec<EventKey> {
-        let is_selected = |row: &&Row| selection.matches(&row.event, row.accepted_at.time_of_day(now));
+        let is_selected = |row: &&Row| selection.matches(&row.event, row.accepted_at.wall_time(now));
         self.rows.values().filter(is_selected).map(|row| row.key).collect()
     }
 

@@ -122,7 +122,7 @@ impl Row {
 
     /// Returns the entry without its body and history.
     pub(super) fn entry(&self, id: DeliveryId, now: Timestamp) -> Entry {
-        let mut entry = Entry::new(id, self.state, self.accepted_at.time_of_day(now), &self.head);
+        let mut entry = Entry::new(id, self.state, self.accepted_at.wall_time(now), &self.head);
         entry.age = self.accepted_at.age(now);
         entry.attempts = self.attempts;
         entry.reason.clone_from(&self.reason);
@@ -137,7 +137,7 @@ impl Row {
         let open = self.open.as_ref().filter(|open| !self.has_record(open));
         let open = open.map(|open| open.record(self.attempts.max(1), now));
         let ended = self.history.iter().map(|ended| AttemptRecord {
-            ended_at: ended.ended_at.map(|at| at.time_of_day(now)),
+            ended_at: ended.ended_at.map(|at| at.wall_time(now)),
             status: ended.status,
             reason: ended.reason.clone(),
             ..ended.attempt.record(ended.number, now)
@@ -152,7 +152,7 @@ impl OpenAttempt {
         AttemptRecord {
             number,
             worker: self.worker.clone(),
-            started_at: self.started_at.time_of_day(now),
+            started_at: self.started_at.wall_time(now),
             ended_at: None,
             status: None,
             reason: None,
