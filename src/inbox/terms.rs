@@ -77,12 +77,12 @@ impl SearchTerm {
     /// Returns the terms of a body, ascending. An id that cannot be read has no term. Of several branch ids, the first
     /// one counts.
     pub(super) fn of_body(delivery: &Delivery, body: &[u8]) -> Vec<Self> {
-        // The branch and the orders of a body, and then those of the data in an envelope.
+        // The last two are only in an envelope.
         const PATHS: [&[PathStep]; 4] = [BRANCH_ID, ORDER_IDS, DATA_BRANCH_ID, DATA_ORDER_IDS];
         let paths = if delivery.signed_at().is_some() { &PATHS[..] } else { &PATHS[..2] };
         let (mut branch, mut terms) = (None, Vec::new());
         each_value(body, paths, |position, value| {
-            let is_branch = position % 2 == 0;
+            let is_branch = matches!(paths[position], BRANCH_ID | DATA_BRANCH_ID);
             if is_branch && branch.is_none() {
                 branch = id_of(value).map(|id| Self::new(BRANCH, &id));
             } else if !is_branch && terms.len() < Self::MAX {

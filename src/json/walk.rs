@@ -4,7 +4,7 @@ use super::{
 };
 
 /// A step of a path, from a container to a value in it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PathStep {
     /// Leads to all members with this name. An object may repeat a name.
     Member(&'static str),
