@@ -52,13 +52,13 @@ impl LedgerState {
 
 /// A selection of entries of a [`Ledger`](super::Ledger).
 ///
-/// Made from an [`EventKey`] or from a window of time, with `into()` too.
+/// An [`EventKey`] or a window of time converts into a selection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "a store must handle each")]
 pub enum LedgerSelection {
     /// The entries of this event: the entry under the event's own key, and the entries of its conflicts.
     Event(EventKey),
-    /// The entries of all tenants that were claimed within this window, by the store's clock.
+    /// All tenants' entries that were claimed within this window, by the store's clock.
     Claimed(Range<SystemTime>),
 }
 

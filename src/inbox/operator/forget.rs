@@ -7,7 +7,7 @@ use crate::{
 /// An action of an [`Operator`](super::Operator) that forgets deliveries by their keys in the ledger, and does nothing
 /// until it [runs](Self::run).
 ///
-/// It applies to deliveries that are not stored any more too, which a [`Filter`] cannot select.
+/// The action also applies to deliveries that are no longer stored, which a [`Filter`] cannot select.
 #[derive(Debug, Clone)]
 #[must_use = "an action does nothing until it runs"]
 pub struct Forget {

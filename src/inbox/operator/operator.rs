@@ -43,7 +43,7 @@ impl Inbox {
 }
 
 impl Operator {
-    /// Makes dead letters pending again, with all their attempts.
+    /// Makes dead letters pending again, and counts their attempts from zero.
     ///
     /// A delivery with [ordering keys](crate::inbox::OrderBy) returns to its old place, ahead of later deliveries that
     /// share a key. A delivery that had [expired](crate::inbox::Worker::expire_after) does not expire again before its

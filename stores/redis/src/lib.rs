@@ -12,6 +12,7 @@
 //! - A delivery takes about 200 bytes of memory, and about 20 more while it is claimed. Set the server's `maxmemory`
 //!   high enough for all deliveries of a retention, and its `maxmemory-policy` to `noeviction`. While the memory is
 //!   full, claims and completions fail, renewals work, and nothing is forgotten.
+//! - Listing or forgetting the entries of a window scans all keys of the database, and listing does so for each page.
 //! - If a key of the ledger contains a foreign value, calls for it fail, and the value stays unchanged.
 //!
 //! # Server requirements

@@ -17,7 +17,7 @@ pub(super) struct TargetArguments {
     #[arg(long, value_name = "ID", required_unless_present = "accepted", conflicts_with = "accepted")]
     event_id: Option<String>,
 
-    /// The name of the keyring that verified the event
+    /// The name of the keyring that verified the event, or the scope of the layer or the inbox if it has one
     #[arg(long, value_name = "NAME", default_value = "default", conflicts_with = "accepted")]
     tenant: String,
 
