@@ -18,9 +18,11 @@ pub struct LedgerEntry {
     pub state: LedgerState,
     /// When the entry was claimed, by the store's clock. For a delivery in an inbox, when it was accepted.
     pub claimed_at: SystemTime,
-    /// The end of the claim's lease, or of the retention if the entry is done, by the store's clock. The lease of a claim
-    /// within its [grace](super::ClaimTerms::grace) is over.
+    /// The end of the claim's lease, or of the retention if the entry is done, by the store's clock.
     pub until: SystemTime,
+    /// The end of the claim's [grace](super::ClaimTerms::grace), or of the retention if the entry is done, by the store's
+    /// clock.
+    pub kept_until: SystemTime,
 }
 
 impl LedgerEntry {

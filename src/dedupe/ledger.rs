@@ -11,7 +11,7 @@
 use std::{future::Future, time::Duration};
 
 use super::{
-    entry::{LedgerEntry, LedgerSelection},
+    entry::LedgerSelection,
     error::StoreError,
     key::{BodyDigest, EventKey, Token},
 };
@@ -58,17 +58,8 @@ pub trait Ledger: Send + Sync + 'static {
     fn renew(&self, claims: &[Claim], terms: &ClaimTerms)
     -> impl Future<Output = Result<Vec<bool>, StoreError>> + Send;
 
-    /// Lists up to `limit` entries that the selection contains and whose key is larger than `after`, smallest key first.
-    /// Leaves out entries whose retention or grace is over, and entries that cannot be read. If there are fewer than
-    /// `limit`, no more follow.
-    fn entries(
-        &self,
-        selection: &LedgerSelection,
-        after: Option<EventKey>,
-        limit: u32,
-    ) -> impl Future<Output = Result<Vec<LedgerEntry>, StoreError>> + Send;
-
-    /// Removes all entries that the selection contains, in every state. Returns the number of removed entries.
+    /// Removes all entries that the selection contains, in every state. Returns the number of removed entries, without
+    /// those whose retention or grace was over.
     fn forget(&self, selection: &LedgerSelection) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
     /// Deletes up to `limit` entries whose retention or grace is over. Returns the number of deleted entries.

@@ -82,6 +82,7 @@
 //!
 //! The service panics if it is called outside of a tokio runtime, or in a runtime whose timer is not enabled.
 
+mod admin;
 mod call;
 mod config;
 mod entry;
@@ -99,13 +100,8 @@ mod replays;
 mod running;
 mod service;
 
-#[cfg(feature = "inbox")]
-pub(crate) use self::{
-    call::Call,
-    key::short_hash,
-    policy::{DedupePolicy, Match},
-};
 pub use self::{
+    admin::LedgerAdmin,
     entry::{LedgerEntry, LedgerSelection, LedgerState},
     error::StoreError,
     future::ResponseFuture,
@@ -114,5 +110,11 @@ pub use self::{
     ledger::{Claim, ClaimOutcome, ClaimTerms, Ledger},
     policy::{ConflictPolicy, Identity},
     service::KlikitDedupe,
+};
+#[cfg(feature = "inbox")]
+pub(crate) use self::{
+    call::Call,
+    key::short_hash,
+    policy::{DedupePolicy, Match},
 };
 pub(crate) use self::{key_map::KeyMap, replays::ReplayLimit};

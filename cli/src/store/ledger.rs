@@ -1,7 +1,7 @@
 //! The ledger of a store, with or without an inbox.
 
 use tower_klikit::{
-    dedupe::{EventKey, Ledger, LedgerEntry, LedgerSelection, StoreError},
+    dedupe::{EventKey, Ledger, LedgerAdmin, LedgerEntry, LedgerSelection, StoreError},
     inbox::Inbox,
 };
 use tower_klikit_postgres::PostgresStore;
@@ -12,9 +12,6 @@ use crate::{
     error::{CliError, one_line},
     output,
 };
-
-/// The number of entries that one call reads.
-const PAGE: u32 = 1000;
 
 /// The ledger of an open store, whose schema is the one of this release.
 pub(crate) struct LedgerStore {
@@ -88,17 +85,13 @@ impl LedgerStore {
         entries.map_err(|error| self.failed(&error))
     }
 
-    /// Counts the entries.
+    /// Counts the entries that [`forget`](Self::forget) would remove.
     pub(crate) async fn count(&self, selection: &LedgerSelection) -> Result<u64, CliError> {
-        let (mut count, mut after) = (0, None);
-        loop {
-            let page = self.entries(selection, after, PAGE).await?;
-            count += page.len() as u64;
-            if page.len() < PAGE as usize {
-                return Ok(count);
-            }
-            after = page.last().map(|last| last.key);
-        }
+        let counted = match &self.ledger {
+            AnyLedger::Sqlite(store) => store.count(selection).await,
+            AnyLedger::Postgres(store) => store.count(selection).await,
+        };
+        counted.map_err(|error| self.failed(&error))
     }
 
     /// Removes the entries from the ledger. Returns the number of removed entries.

@@ -5,6 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tokio_postgres::NoTls;
 use tower_klikit::dedupe::{BodyDigest, Claim, ClaimTerms, EventKey, Ledger};
 use tower_klikit_postgres::PostgresStore;
 use tower_klikit_sqlite::SqliteStore;
@@ -34,6 +35,7 @@ async fn show_lists_an_event_with_its_conflicts() {
             let [claimed_at, until] = ["claimed_at", "until"].map(|time| time_of(&entry[time]));
             assert!(claimed_at.duration_since(Timestamp::now()).as_secs().abs() < 600, "{shown}");
             assert_eq!(until.duration_since(claimed_at).as_hours(), 35 * 24, "{shown}");
+            assert_eq!(entry["kept_until"], entry["until"], "{shown}");
         }
         let table = store.text(["ledger", "show", "--event-id", "evt-1"]);
         assert!(table.starts_with("key ") && table.lines().count() == 3, "{table}");
@@ -107,14 +109,18 @@ async fn store_without_inbox_can_be_used() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ledger.db");
     let store = SqliteStore::builder().create().ledger_only().open(&path).unwrap();
-    check_ledger_only(&store, path.to_str().unwrap()).await;
+    let edit = async |sql: &str| rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+    check_ledger_only(&store, path.to_str().unwrap(), edit).await;
     let Some(server) = PostgresServer::start("store without inbox can be used") else { return };
     let store = PostgresStore::builder().ledger_only().open(server.url()).await.unwrap();
-    check_ledger_only(&store, server.url()).await;
+    let (client, connection) = tokio_postgres::connect(server.url(), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let edit = async |sql: &str| client.batch_execute(sql).await.unwrap();
+    check_ledger_only(&store, server.url(), edit).await;
 }
 
-/// Checks the commands on a store with the tables of the ledger only.
-async fn check_ledger_only(store: &impl Ledger, location: &str) {
+/// Checks the commands on a store with the tables of the ledger only. `edit` runs a statement on the store.
+async fn check_ledger_only(store: &impl Ledger, location: &str, edit: impl AsyncFn(&str)) {
     let event = EventKey::of_event("default", "evt-1");
     let conflict = event.with_body(&BodyDigest::of(b"other body"));
     let other = EventKey::of_event("default", "evt-2");
@@ -135,8 +141,9 @@ async fn check_ledger_only(store: &impl Ledger, location: &str) {
     for entry in entries(&shown) {
         let (state, hours) = if entry["is_conflict"] == json!(true) { ("claimed", 1) } else { ("done", 2) };
         assert_eq!(entry["state"], state, "{shown}");
-        let minutes = time_of(&entry["until"]).duration_since(time_of(&entry["claimed_at"])).as_mins();
-        assert_eq!((minutes + 1) / 60, hours, "{shown}");
+        let minutes = |from: &str, to: &str| time_of(&entry[to]).duration_since(time_of(&entry[from])).as_mins();
+        assert_eq!((minutes("claimed_at", "until") + 1) / 60, hours, "{shown}");
+        assert_eq!((minutes("claimed_at", "kept_until") + 1) / 60, 2, "{shown}");
     }
     assert_eq!(entries(&json(run(&["ledger", "show", "--accepted", "..", "--json"]))).len(), 3);
 
@@ -147,6 +154,11 @@ async fn check_ledger_only(store: &impl Ledger, location: &str) {
     assert_eq!(forgotten.stdout, "Forgot 2 deliveries.\n", "{forgotten}");
     let line = r#"operator acted on deliveries operator=ana action="forget" filter="tenant=default event_id=evt-1" deliveries=2"#;
     assert!(forgotten.stderr.contains(line), "{forgotten}");
+    // An entry that cannot be shown can be forgotten.
+    edit("UPDATE klikit_ledger SET digest = ''").await;
+    assert_eq!(entries(&json(run(&["ledger", "show", "--event-id", "evt-2", "--json"]))).len(), 0);
+    let unreadable = run(&["ledger", "forget", "--event-id", "evt-2", "--dry-run"]);
+    assert_eq!(unreadable.stdout, "Forget would apply to 1 delivery.\n", "{unreadable}");
     let all = json(run(&["ledger", "forget", "--accepted", "..", "--yes", "--json"]));
     assert_eq!((&all["selected"], &all["changed"]), (&json!(1), &json!(1)), "{all}");
     assert_eq!(entries(&json(run(&["ledger", "show", "--accepted", "..", "--json"]))).len(), 0);

@@ -18,7 +18,9 @@ use tokio::time::Instant;
 
 use self::table::{LedgerTable, Tick, Timestamp};
 use crate::{
-    dedupe::{Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, LedgerEntry, LedgerSelection, StoreError},
+    dedupe::{
+        Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, LedgerAdmin, LedgerEntry, LedgerSelection, StoreError,
+    },
     telemetry,
 };
 
@@ -140,7 +142,7 @@ impl fmt::Debug for MemoryStore {
     }
 }
 
-/// `entries` and `forget` iterate over all entries.
+/// `forget` iterates over all entries.
 impl Ledger for MemoryStore {
     async fn claim(&self, claim: &Claim, terms: &ClaimTerms) -> Result<ClaimOutcome, StoreError> {
         let now = self.shared.timestamp();
@@ -166,6 +168,19 @@ impl Ledger for MemoryStore {
         Ok(claims.iter().map(|claim| state.ledger.renew(claim, now, terms)).collect())
     }
 
+    async fn forget(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
+        Ok(self.shared.state().ledger.forget(selection, self.shared.timestamp()))
+    }
+
+    async fn purge(&self, limit: u32) -> Result<u64, StoreError> {
+        let now = self.shared.now();
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        Ok(self.shared.state().ledger.purge(now, limit) as u64)
+    }
+}
+
+/// `entries` and `count` iterate over all entries.
+impl LedgerAdmin for MemoryStore {
     async fn entries(
         &self,
         selection: &LedgerSelection,
@@ -176,14 +191,8 @@ impl Ledger for MemoryStore {
         Ok(self.shared.state().ledger.listed(selection, after, limit, self.shared.timestamp()))
     }
 
-    async fn forget(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
-        Ok(self.shared.state().ledger.forget(selection, self.shared.timestamp()))
-    }
-
-    async fn purge(&self, limit: u32) -> Result<u64, StoreError> {
-        let now = self.shared.now();
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        Ok(self.shared.state().ledger.purge(now, limit) as u64)
+    async fn count(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
+        Ok(self.shared.state().ledger.keys(selection, self.shared.timestamp()).len() as u64)
     }
 }
 

@@ -131,6 +131,7 @@ impl StoredEntry {
             },
             claimed_at: self.claimed_at.wall_time(now),
             until: self.until.wall_time(now),
+            kept_until: self.kept_until.wall_time(now),
         }
     }
 }

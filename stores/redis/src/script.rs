@@ -48,34 +48,56 @@ local function digest(value) return string.sub(value, 26, 57) end
 local function grace(value) return struct.unpack('>I8', value, 58) end
 local function event(value) return string.sub(value, is_claimed(value) and 66 or 58) end
 
--- Returns the names of the entries of an event that may exist: its own entry's, and those that the set of its conflicts
--- has.
-local function names_of_event(own_name, set, prefix)
+-- Returns the names and values of an event's entries: those of its own entry, and of the conflicts whose keys are in the
+-- set. Or returns nil and an error text.
+local function entries_of_event(own_name, set, wanted, prefix)
   local names = {own_name}
   for _, key in ipairs(redis.call('SMEMBERS', set)) do names[#names + 1] = prefix .. key end
-  return names
+  local entries = {}
+  for _, name in ipairs(names) do
+    local value, problem = entry(name)
+    if problem then return nil, problem end
+    -- An entry that is not a conflict has no event: its key is the event.
+    local own = value and event(value)
+    if own == wanted or (own == '' and name == own_name) then entries[#entries + 1] = {name, value} end
+  end
+  return entries
 end
 
--- Returns whether a value, nil if the entry is absent, belongs to an event.
-local function is_of_event(value, name, own_name, wanted)
-  -- An entry that is not a conflict has no event: its key is the event.
-  local own = value and event(value)
-  return own == wanted or (own == '' and name == own_name)
+-- Returns the names and values of those of these entries that were claimed from one microsecond to before another. Or
+-- returns nil and an error text.
+local function entries_claimed_within(names, first, after)
+  local entries = {}
+  for _, name in ipairs(names) do
+    local value, problem = entry(name)
+    if problem then return nil, problem end
+    local at = value and struct.unpack('>I8', value, 2)
+    if at and at >= tonumber(first) and at < tonumber(after) then entries[#entries + 1] = {name, value} end
+  end
+  return entries
 end
-
--- Returns whether a value, nil if the entry is absent, was claimed from one microsecond to before another.
-local function is_claimed_within(value, first, after)
-  local at = value and struct.unpack('>I8', value, 2)
-  return at and at >= tonumber(first) and at < tonumber(after)
-end
-
--- Returns an entry as the scripts that list entries do.
-local function listed_entry(name, value) return {string.sub(name, -16), value, redis.call('PTTL', name)} end
 
 -- Returns the server's time in microseconds.
 local function now()
   local time = redis.call('TIME')
   return time[1] * 1000000 + time[2]
+end
+
+-- Returns what the scripts that list entries return: the server's time and, for each entry, its key, its value and its
+-- remaining milliseconds.
+local function listed(entries)
+  local listed = {}
+  for n, found in ipairs(entries) do
+    local name, value = found[1], found[2]
+    listed[n] = {string.sub(name, -16), value, redis.call('PTTL', name)}
+  end
+  return {now(), listed}
+end
+
+-- Deletes entries. Returns their number.
+local function forget(entries)
+  for _, found in ipairs(entries) do redis.call('DEL', found[1]) end
+  return #entries
 end
 
 local function claimed(at, token, digest, grace, event)
@@ -176,53 +198,55 @@ return 1
 ///
 /// KEYS: the entry under the event's own key, the set. ARGV: the event, the prefix.
 const LIST: &str = "
-local listed = {}
-for _, name in ipairs(names_of_event(KEYS[1], KEYS[2], ARGV[2])) do
-  local value, problem = entry(name)
-  if problem then return redis.error_reply(problem) end
-  if is_of_event(value, name, KEYS[1], ARGV[1]) then listed[#listed + 1] = listed_entry(name, value) end
-end
-return {now(), listed}
+local entries, problem = entries_of_event(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
+if problem then return redis.error_reply(problem) end
+return listed(entries)
 ";
 
 /// Lists the entries that were claimed in a window. Returns them as the script for an event does.
 ///
 /// KEYS: entries. ARGV: the first microsecond of the window, and the first microsecond after it.
 const LIST_CLAIMED: &str = "
-local listed = {}
-for _, name in ipairs(KEYS) do
-  local value, problem = entry(name)
-  if problem then return redis.error_reply(problem) end
-  if is_claimed_within(value, ARGV[1], ARGV[2]) then listed[#listed + 1] = listed_entry(name, value) end
-end
-return {now(), listed}
+local entries, problem = entries_claimed_within(KEYS, ARGV[1], ARGV[2])
+if problem then return redis.error_reply(problem) end
+return listed(entries)
+";
+
+/// Counts the entries of an event.
+///
+/// KEYS: the entry under the event's own key, the set. ARGV: the event, the prefix.
+const COUNT: &str = "
+local entries, problem = entries_of_event(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
+if problem then return redis.error_reply(problem) end
+return #entries
+";
+
+/// Counts the entries that were claimed in a window.
+///
+/// KEYS: entries. ARGV: the first microsecond of the window, and the first microsecond after it.
+const COUNT_CLAIMED: &str = "
+local entries, problem = entries_claimed_within(KEYS, ARGV[1], ARGV[2])
+if problem then return redis.error_reply(problem) end
+return #entries
 ";
 
 /// Deletes the entries of an event and its set. Returns how many entries were deleted.
 ///
 /// KEYS: the entry under the event's own key, the set. ARGV: the event, the prefix.
 const FORGET: &str = "
-local forgotten = 0
-for _, name in ipairs(names_of_event(KEYS[1], KEYS[2], ARGV[2])) do
-  local value, problem = entry(name)
-  if problem then return redis.error_reply(problem) end
-  if is_of_event(value, name, KEYS[1], ARGV[1]) then forgotten = forgotten + redis.call('DEL', name) end
-end
+local entries, problem = entries_of_event(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
+if problem then return redis.error_reply(problem) end
 redis.call('DEL', KEYS[2])
-return forgotten
+return forget(entries)
 ";
 
 /// Deletes the entries that were claimed in a window. Returns how many were deleted.
 ///
 /// KEYS: entries. ARGV: the first microsecond of the window, and the first microsecond after it.
 const FORGET_CLAIMED: &str = "
-local forgotten = 0
-for _, name in ipairs(KEYS) do
-  local value, problem = entry(name)
-  if problem then return redis.error_reply(problem) end
-  if is_claimed_within(value, ARGV[1], ARGV[2]) then forgotten = forgotten + redis.call('DEL', name) end
-end
-return forgotten
+local entries, problem = entries_claimed_within(KEYS, ARGV[1], ARGV[2])
+if problem then return redis.error_reply(problem) end
+return forget(entries)
 ";
 
 /// The scripts, one for each call.
@@ -234,6 +258,8 @@ pub(super) struct Scripts {
     pub(super) release: Script,
     pub(super) list: Script,
     pub(super) list_claimed: Script,
+    pub(super) count: Script,
+    pub(super) count_claimed: Script,
     pub(super) forget: Script,
     pub(super) forget_claimed: Script,
 }
@@ -248,12 +274,14 @@ impl Scripts {
             release: script(RELEASE),
             list: script(LIST),
             list_claimed: script(LIST_CLAIMED),
+            count: script(COUNT),
+            count_claimed: script(COUNT_CLAIMED),
             forget: script(FORGET),
             forget_claimed: script(FORGET_CLAIMED),
         }
     }
 
-    pub(super) fn all(&self) -> [&Script; 8] {
+    pub(super) fn all(&self) -> [&Script; 10] {
         [
             &self.claim,
             &self.complete,
@@ -261,6 +289,8 @@ impl Scripts {
             &self.release,
             &self.list,
             &self.list_claimed,
+            &self.count,
+            &self.count_claimed,
             &self.forget,
             &self.forget_claimed,
         ]
@@ -314,13 +344,16 @@ fn entry(key: &[u8], value: &[u8], now: u64, remaining: i64) -> Option<LedgerEnt
         }
         _ => (LedgerState::Done, 0, rest),
     };
+    let at = |micros: u64| UNIX_EPOCH + Duration::from_micros(micros);
+    let in_millis = |millis: i64| at(now.saturating_add_signed(millis.saturating_mul(1000)));
     Some(LedgerEntry {
         key,
         event: if event.is_empty() { key } else { <[u8; 16]>::try_from(event).ok()?.into() },
         digest: BodyDigest::from(*digest),
         state,
-        claimed_at: UNIX_EPOCH + Duration::from_micros(u64::from_be_bytes(*claimed_at)),
-        until: UNIX_EPOCH + Duration::from_micros(now.saturating_add_signed((remaining - grace).saturating_mul(1000))),
+        claimed_at: at(u64::from_be_bytes(*claimed_at)),
+        until: in_millis(remaining.saturating_sub(grace)),
+        kept_until: in_millis(remaining),
     })
 }
 
@@ -337,18 +370,19 @@ mod tests {
             (vec![9; 16], value(b"C", &[&grace[..], &[8; 16]].concat()), 1),
             (vec![7; 16], value(b"D", &[]), 5),
         ];
-        let entry = |key, event, state, until| LedgerEntry {
+        let entry = |key, event, state, until, kept_until| LedgerEntry {
             key: EventKey::from([key; 16]),
             event: EventKey::from([event; 16]),
             digest: BodyDigest::from([2; 32]),
             state,
             claimed_at: UNIX_EPOCH + Duration::from_millis(7),
             until: UNIX_EPOCH + Duration::from_millis(until),
+            kept_until: UNIX_EPOCH + Duration::from_millis(kept_until),
         };
         let expected = [
-            entry(8, 8, LedgerState::Claimed, 1002),
-            entry(9, 8, LedgerState::Claimed, 998),
-            entry(7, 7, LedgerState::Done, 1005),
+            entry(8, 8, LedgerState::Claimed, 1002, 1005),
+            entry(9, 8, LedgerState::Claimed, 998, 1001),
+            entry(7, 7, LedgerState::Done, 1005, 1005),
         ];
         assert_eq!(entries((1_000_000, listed)).unwrap(), expected);
         for (key, value) in [

@@ -10,7 +10,7 @@ use std::{
 
 use redis::{FromRedisValue, RedisResult, Script, ScriptInvocation};
 use tower_klikit::dedupe::{
-    Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, LedgerEntry, LedgerSelection, StoreError,
+    Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, LedgerAdmin, LedgerEntry, LedgerSelection, StoreError,
 };
 
 use super::{
@@ -100,6 +100,22 @@ impl RedisStore {
         }
     }
 
+    /// Runs the script for an event, or the script for a window for all entries. Returns the sum of the results.
+    async fn sum(&self, selection: &LedgerSelection, of_event: &Script, claimed: &Script) -> Result<u64, StoreError> {
+        let mut sum = 0;
+        match selection {
+            LedgerSelection::Event(event) => sum = self.invoke(&self.of_event(of_event, event)).await?,
+            LedgerSelection::Claimed(window) => {
+                let add = |number: u64| {
+                    sum += number;
+                    Ok(())
+                };
+                self.scan(claimed, window, add).await?;
+            }
+        }
+        Ok(sum)
+    }
+
     async fn invoke<T: FromRedisValue>(&self, invocation: &ScriptInvocation<'_>) -> Result<T, StoreError> {
         let result: RedisResult<T> =
             self.connection.call(|mut manager| async move { invocation.invoke_async(&mut manager).await }).await;
@@ -155,6 +171,18 @@ impl Ledger for RedisStore {
         Ok(renewed)
     }
 
+    /// Scans all keys of the database for a window, a thousand at a time, which may take minutes if there are millions.
+    /// If it fails, some entries may already be forgotten: call it again.
+    async fn forget(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
+        self.sum(selection, &self.scripts.forget, &self.scripts.forget_claimed).await
+    }
+
+    async fn purge(&self, _: u32) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+}
+
+impl LedgerAdmin for RedisStore {
     /// Scans all keys of the database for a window, as [`forget`](Self::forget) does.
     async fn entries(
         &self,
@@ -180,25 +208,9 @@ impl Ledger for RedisStore {
         Ok(listed.into_values().collect())
     }
 
-    /// Scans all keys of the database for a window, a thousand at a time, which may take minutes if there are millions.
-    /// If it fails, some entries may already be forgotten: call it again.
-    async fn forget(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
-        match selection {
-            LedgerSelection::Event(event) => self.invoke(&self.of_event(&self.scripts.forget, event)).await,
-            LedgerSelection::Claimed(window) => {
-                let mut forgotten = 0;
-                let add = |number: u64| {
-                    forgotten += number;
-                    Ok(())
-                };
-                self.scan(&self.scripts.forget_claimed, window, add).await?;
-                Ok(forgotten)
-            }
-        }
-    }
-
-    async fn purge(&self, _: u32) -> Result<u64, StoreError> {
-        Ok(0)
+    /// Scans all keys of the database for a window, as [`forget`](Self::forget) does.
+    async fn count(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
+        self.sum(selection, &self.scripts.count, &self.scripts.count_claimed).await
     }
 }
 

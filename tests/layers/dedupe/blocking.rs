@@ -168,15 +168,6 @@ impl Ledger for UnrenewableLedger {
         Err(StoreError::new("the network is silent"))
     }
 
-    async fn entries(
-        &self,
-        selection: &LedgerSelection,
-        after: Option<EventKey>,
-        limit: u32,
-    ) -> Result<Vec<LedgerEntry>, StoreError> {
-        self.store.entries(selection, after, limit).await
-    }
-
     async fn forget(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
         self.store.forget(selection).await
     }

@@ -28,15 +28,6 @@ impl<L: Ledger> Ledger for YieldingLedger<L> {
         self.0.renew(claims, terms).await
     }
 
-    async fn entries(
-        &self,
-        selection: &LedgerSelection,
-        after: Option<EventKey>,
-        limit: u32,
-    ) -> Result<Vec<LedgerEntry>, StoreError> {
-        self.0.entries(selection, after, limit).await
-    }
-
     async fn forget(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
         self.0.forget(selection).await
     }
@@ -145,15 +136,6 @@ impl Ledger for FaultyLedger {
 
     async fn renew(&self, claims: &[Claim], terms: &ClaimTerms) -> Result<Vec<bool>, StoreError> {
         self.with_fault(CallKind::Other, self.store.renew(claims, terms)).await
-    }
-
-    async fn entries(
-        &self,
-        selection: &LedgerSelection,
-        after: Option<EventKey>,
-        limit: u32,
-    ) -> Result<Vec<LedgerEntry>, StoreError> {
-        self.with_fault(CallKind::Other, self.store.entries(selection, after, limit)).await
     }
 
     async fn forget(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
@@ -272,15 +254,6 @@ impl Ledger for LateClaim {
 
     async fn renew(&self, claims: &[Claim], terms: &ClaimTerms) -> Result<Vec<bool>, StoreError> {
         self.store.renew(claims, terms).await
-    }
-
-    async fn entries(
-        &self,
-        selection: &LedgerSelection,
-        after: Option<EventKey>,
-        limit: u32,
-    ) -> Result<Vec<LedgerEntry>, StoreError> {
-        self.store.entries(selection, after, limit).await
     }
 
     async fn forget(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {

@@ -28,8 +28,8 @@ use tower::{Layer, Service, ServiceExt};
 use tower_klikit::{
     Keyring, KlikitVerify, KlikitVerifyLayer, VerifiedBody, WebhookSecret,
     dedupe::{
-        Claim, ClaimOutcome, ClaimTerms, ConflictPolicy, EventKey, Identity, KlikitDedupe, KlikitDedupeLayer, Ledger,
-        LedgerEntry, LedgerSelection, StoreError,
+        Claim, ClaimOutcome, ClaimTerms, ConflictPolicy, Identity, KlikitDedupe, KlikitDedupeLayer, Ledger,
+        LedgerSelection, StoreError,
     },
     header::EVENT_ID,
     store::MemoryStore,

@@ -11,9 +11,7 @@ use tower::service_fn;
 #[cfg(feature = "dedupe")]
 use tower::{Layer, ServiceExt};
 #[cfg(feature = "dedupe")]
-use tower_klikit::dedupe::{
-    Claim, ClaimOutcome, ClaimTerms, EventKey, KlikitDedupeLayer, Ledger, LedgerEntry, LedgerSelection, StoreError,
-};
+use tower_klikit::dedupe::{Claim, ClaimOutcome, ClaimTerms, KlikitDedupeLayer, Ledger, LedgerSelection, StoreError};
 #[cfg(feature = "inbox")]
 use tower_klikit::{VerifiedBody, inbox::Inbox, store::MemoryStore};
 
@@ -81,14 +79,6 @@ fn store_errors_are_escaped_and_bounded() {
             Self::fail().await
         }
         async fn renew(&self, _: &[Claim], _: &ClaimTerms) -> Result<Vec<bool>, StoreError> {
-            Self::fail().await
-        }
-        async fn entries(
-            &self,
-            _: &LedgerSelection,
-            _: Option<EventKey>,
-            _: u32,
-        ) -> Result<Vec<LedgerEntry>, StoreError> {
             Self::fail().await
         }
         async fn forget(&self, _: &LedgerSelection) -> Result<u64, StoreError> {

@@ -1,11 +1,11 @@
 //! `klikit ledger show`: the entries of an event or of a window.
 
-use std::{num::NonZeroU32, time::SystemTime};
+use std::num::NonZeroU32;
 
 use clap::Args;
 use comfy_table::Table;
 use serde::Serialize;
-use tower_klikit::dedupe::{EventKey, LedgerEntry, LedgerState};
+use tower_klikit::dedupe::{EventKey, LedgerEntry};
 
 use super::target::TargetArguments;
 use crate::{
@@ -48,6 +48,7 @@ struct EntryRecord {
     state: &'static str,
     claimed_at: String,
     until: String,
+    kept_until: String,
 }
 
 /// The output with `--json`.
@@ -94,6 +95,7 @@ impl From<&LedgerEntry> for EntryRecord {
             state: entry.state.as_str(),
             claimed_at: values::time(entry.claimed_at),
             until: values::time(entry.until),
+            kept_until: values::time(entry.kept_until),
         }
     }
 }
@@ -115,18 +117,10 @@ fn table(entries: &[LedgerEntry]) -> Table {
             entry.state.as_str().into(),
             values::time(entry.claimed_at),
             values::time(entry.until),
-            marks(entry),
+            if entry.is_conflict() { "conflict" } else { "-" }.into(),
         ]);
     }
     table
-}
-
-/// Returns what is special about an entry.
-fn marks(entry: &LedgerEntry) -> String {
-    let has_expired = entry.state == LedgerState::Claimed && entry.until <= SystemTime::now();
-    let marks = [(entry.is_conflict(), "conflict"), (has_expired, "expired")];
-    let marks: Vec<_> = marks.into_iter().filter(|(applies, _)| *applies).map(|(_, mark)| mark).collect();
-    if marks.is_empty() { "-".into() } else { marks.join(" ") }
 }
 
 #[cfg(test)]

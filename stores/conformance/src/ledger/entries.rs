@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tower_klikit::dedupe::{BodyDigest, Claim, ClaimTerms, Ledger};
+use tower_klikit::dedupe::{BodyDigest, Claim, ClaimTerms, Ledger, LedgerAdmin};
 
 use super::{
     claim, conflict,
@@ -10,7 +10,7 @@ use super::{
     with_fresh_token,
 };
 
-impl<L: Ledger, A: AsyncFn(&L, Duration)> TestedLedger<'_, L, A> {
+impl<L: Ledger + LedgerAdmin, A: AsyncFn(&L, Duration)> TestedLedger<'_, L, A> {
     pub(super) async fn absent_entry_can_be_claimed(&self) {
         self.claim(&claim("warung", "evt", "body"), "there is no entry").await;
     }

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use tower_klikit::dedupe::{ClaimTerms, Ledger};
+use tower_klikit::dedupe::{ClaimTerms, Ledger, LedgerAdmin};
 
 use super::{
     claim,
     tested::{GRACE, LEASE, MARGIN, RETENTION, TERMS, TestedLedger, roughly},
 };
 
-impl<L: Ledger, A: AsyncFn(&L, Duration)> TestedLedger<'_, L, A> {
+impl<L: Ledger + LedgerAdmin, A: AsyncFn(&L, Duration)> TestedLedger<'_, L, A> {
     pub(super) async fn expired_claim_can_be_taken_over(&self) {
         let (old, new) = (claim("warung", "evt", "body"), claim("warung", "evt", "other body"));
         self.claim(&old, "there is no entry").await;

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tower_klikit::dedupe::{Claim, ClaimTerms, Ledger};
+use tower_klikit::dedupe::{Claim, ClaimTerms, Ledger, LedgerAdmin};
 
 use super::{
     claim, conflict,
@@ -15,7 +15,7 @@ use super::{
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const LONG: ClaimTerms = ClaimTerms { lease: Duration::from_secs(10 * 60 * 60), grace: GRACE };
 
-impl<L: Ledger, A: AsyncFn(&L, Duration)> TestedLedger<'_, L, A> {
+impl<L: Ledger + LedgerAdmin, A: AsyncFn(&L, Duration)> TestedLedger<'_, L, A> {
     pub(super) async fn forgotten_event_is_absent(&self) {
         let (held, done) = (claim("warung", "held", "body"), claim("warung", "done", "body"));
         self.claim(&held, "there is no entry").await;

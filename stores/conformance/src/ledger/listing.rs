@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tower_klikit::dedupe::{Claim, EventKey, Ledger, LedgerEntry, LedgerSelection, LedgerState};
+use tower_klikit::dedupe::{Claim, EventKey, Ledger, LedgerAdmin, LedgerEntry, LedgerSelection, LedgerState};
 
 use super::{
     claim, conflict,
@@ -15,7 +15,7 @@ use super::{
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
-impl<L: Ledger, A: AsyncFn(&L, Duration)> TestedLedger<'_, L, A> {
+impl<L: Ledger + LedgerAdmin, A: AsyncFn(&L, Duration)> TestedLedger<'_, L, A> {
     pub(super) async fn lists_an_event_with_its_conflicts(&self) {
         let event = [
             claim("warung", "evt", "body"),
@@ -145,6 +145,12 @@ impl<L: Ledger, A: AsyncFn(&L, Duration)> TestedLedger<'_, L, A> {
         self.holds(
             roughly(found, lasts),
             &format!("entries returned an entry that lasts for {found:?}, not {lasts:?}: {why}"),
+        );
+        let grace = if state == LedgerState::Claimed { GRACE } else { Duration::ZERO };
+        let kept = entry.kept_until.duration_since(entry.until).unwrap_or_default();
+        self.holds(
+            roughly(kept, grace),
+            &format!("entries returned an entry that is kept for {kept:?}, not {grace:?}, after its end"),
         );
     }
 

@@ -27,7 +27,7 @@ mod tested;
 
 use std::{pin::Pin, time::Duration};
 
-use tower_klikit::dedupe::{BodyDigest, Claim, EventKey, Ledger};
+use tower_klikit::dedupe::{BodyDigest, Claim, EventKey, Ledger, LedgerAdmin};
 
 use self::tested::TestedLedger;
 pub use self::{model::compare, races::race};
@@ -79,7 +79,7 @@ fn with_fresh_token(key: EventKey, event: EventKey, digest: BodyDigest) -> Claim
 /// # Panics
 ///
 /// If the store breaks a rule. The message contains the rule's name, the store's result and the expected one.
-pub async fn check<L: Ledger>(make: impl AsyncFn() -> L, advance: impl AsyncFn(&L, Duration)) {
+pub async fn check<L: Ledger + LedgerAdmin>(make: impl AsyncFn() -> L, advance: impl AsyncFn(&L, Duration)) {
     macro_rules! rules {
         ($($rule:ident,)*) => {
             [$((stringify!($rule), |tested| Box::pin(tested.$rule()))),*]

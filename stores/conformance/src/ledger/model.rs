@@ -9,7 +9,9 @@ use proptest::{
     test_runner::{Config, TestRunner},
 };
 use tokio::runtime::Runtime;
-use tower_klikit::dedupe::{Claim, ClaimOutcome, ClaimTerms, Ledger, LedgerEntry, LedgerSelection, LedgerState};
+use tower_klikit::dedupe::{
+    Claim, ClaimOutcome, ClaimTerms, Ledger, LedgerAdmin, LedgerEntry, LedgerSelection, LedgerState,
+};
 
 use super::reference::{Entries, Entry};
 use crate::{ledger, random::Comparison};
@@ -49,6 +51,9 @@ pub(crate) enum LedgerStep {
         after: Option<usize>,
         limit: u32,
     },
+    Count {
+        selection: Selection,
+    },
     Forget {
         selection: Selection,
     },
@@ -60,7 +65,7 @@ pub(crate) enum LedgerStep {
     },
 }
 
-/// The entries that a call lists or forgets.
+/// The entries that a call lists, counts or forgets.
 #[derive(Debug, Clone)]
 pub(crate) enum Selection {
     /// The entries of this entry's event.
@@ -131,6 +136,7 @@ pub(super) fn steps(most: usize) -> impl Strategy<Value = Vec<LedgerStep>> {
         3 => (vec(by(), 0..4), terms()).prop_map(|(by, terms)| LedgerStep::Renew { by, terms }),
         3 => (selection(), after, 0_u32..4)
             .prop_map(|(selection, after, limit)| LedgerStep::List { selection, after, limit }),
+        2 => selection().prop_map(|selection| LedgerStep::Count { selection }),
         2 => selection().prop_map(|selection| LedgerStep::Forget { selection }),
         1 => select(vec![0, 1, 2, 100]).prop_map(|limit| LedgerStep::Purge { limit }),
         4 => (1_u64..6).prop_map(|n| LedgerStep::Advance { time: Duration::from_secs(n * STEP) }),
@@ -146,7 +152,7 @@ pub(super) fn steps(most: usize) -> impl Strategy<Value = Vec<LedgerStep>> {
 /// # Panics
 ///
 /// If a result of the store differs. The message contains the shortest series of calls that shows the difference.
-pub fn compare<L: Ledger>(
+pub fn compare<L: Ledger + LedgerAdmin>(
     cases: u32,
     most: usize,
     runtime: &Runtime,
@@ -166,7 +172,7 @@ struct TimedReference {
     now: Duration,
 }
 
-pub(super) async fn run<L: Ledger>(
+pub(super) async fn run<L: Ledger + LedgerAdmin>(
     store: &L,
     advance: &impl AsyncFn(&L, Duration),
     steps: &[LedgerStep],
@@ -198,7 +204,7 @@ pub(super) async fn run<L: Ledger>(
 /// The terms of calls that compare entries.
 const PROBE: ClaimTerms = ClaimTerms { lease: Duration::from_secs(STEP), grace: Duration::ZERO };
 
-async fn claim_both<L: Ledger>(
+async fn claim_both<L: Ledger + LedgerAdmin>(
     store: &L,
     reference: &mut TimedReference,
     claim: &Claim,
@@ -208,7 +214,7 @@ async fn claim_both<L: Ledger>(
     same(&found, &reference.entries.claim(claim, terms, reference.now))
 }
 
-async fn take<L: Ledger>(
+async fn take<L: Ledger + LedgerAdmin>(
     store: &L,
     advance: &impl AsyncFn(&L, Duration),
     reference: &mut TimedReference,
@@ -236,6 +242,10 @@ async fn take<L: Ledger>(
             let found = store.entries(&selection.into(), after, *limit).await.unwrap();
             let expected = entries.list(now, after, *limit, |entry| selection.matches(entry, now));
             same_entries(&found, &expected, now)?;
+        }
+        LedgerStep::Count { selection } => {
+            let found = store.count(&selection.into()).await.unwrap();
+            prop_assert_eq!(found, entries.count(now, |entry| selection.matches(entry, now)));
         }
         LedgerStep::Forget { selection } => {
             let found = store.forget(&selection.into()).await.unwrap();
@@ -268,6 +278,7 @@ fn same_entries(found: &[LedgerEntry], expected: &[Entry], now: Duration) -> Com
         };
         prop_assert!(is_near(found.claimed_at, expected.claimed_at), "{:?}, not {:?} at {:?}", found, expected, now);
         prop_assert!(is_near(found.until, expected.until), "{:?}, not {:?} at {:?}", found, expected, now);
+        prop_assert!(is_near(found.kept_until, expected.kept_until), "{:?}, not {:?} at {:?}", found, expected, now);
     }
     Ok(())
 }

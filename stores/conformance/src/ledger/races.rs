@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::Barrier, task::JoinHandle};
-use tower_klikit::dedupe::{Claim, ClaimOutcome, Ledger, StoreError};
+use tower_klikit::dedupe::{Claim, ClaimOutcome, Ledger, LedgerAdmin, StoreError};
 
 use super::{
     claim,
@@ -22,12 +22,12 @@ const ROUNDS: usize = 16;
 /// # Panics
 ///
 /// If not exactly one claim wins, or a later claim does not find the delivery done.
-pub async fn race<L: Ledger>(store: L) {
+pub async fn race<L: Ledger + LedgerAdmin>(store: L) {
     let advance = async |_: &L, _: Duration| {};
     TestedLedger::new("one_of_many_claims_wins", store, &advance).one_of_many_claims_wins().await;
 }
 
-impl<L: Ledger, A: AsyncFn(&L, Duration)> TestedLedger<'_, L, A> {
+impl<L: Ledger + LedgerAdmin, A: AsyncFn(&L, Duration)> TestedLedger<'_, L, A> {
     pub(super) async fn one_of_many_claims_wins(&self) {
         for round in 0..ROUNDS {
             let id = format!("evt-{round}");

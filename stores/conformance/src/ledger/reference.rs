@@ -115,11 +115,16 @@ impl Entries {
         kept.take(limit as usize).cloned().collect()
     }
 
+    /// Returns the number of kept entries that `chosen` selects.
+    pub(crate) fn count(&self, now: Duration, chosen: impl Fn(&Entry) -> bool) -> u64 {
+        self.0.values().filter(|entry| chosen(entry) && entry.kept_until > now).count() as u64
+    }
+
     /// Removes the entries that `chosen` selects. Returns the number of those that were still kept.
     pub(crate) fn forget(&mut self, now: Duration, chosen: impl Fn(&Entry) -> bool) -> u64 {
-        let forgotten = self.0.values().filter(|entry| chosen(entry) && entry.kept_until > now).count();
+        let forgotten = self.count(now, &chosen);
         self.0.retain(|_, entry| !chosen(entry));
-        forgotten as u64
+        forgotten
     }
 
     /// Deletes up to `limit` entries whose grace or retention is over. Returns the number of deleted entries.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tower_klikit::dedupe::{Claim, ClaimTerms, Ledger};
+use tower_klikit::dedupe::{Claim, ClaimTerms, Ledger, LedgerAdmin};
 
 use super::{
     claim, conflict,
@@ -10,7 +10,7 @@ use super::{
     with_fresh_token,
 };
 
-impl<L: Ledger, A: AsyncFn(&L, Duration)> TestedLedger<'_, L, A> {
+impl<L: Ledger + LedgerAdmin, A: AsyncFn(&L, Duration)> TestedLedger<'_, L, A> {
     pub(super) async fn renewed_lease_counts_from_the_renewal(&self) {
         let (holder, rival) = (claim("warung", "evt", "body"), claim("warung", "evt", "body"));
         self.claim(&holder, "there is no entry").await;

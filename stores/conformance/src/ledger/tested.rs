@@ -9,7 +9,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tower_klikit::dedupe::{BodyDigest, Claim, ClaimOutcome, ClaimTerms, Ledger, StoreError};
+use tower_klikit::dedupe::{
+    BodyDigest, Claim, ClaimOutcome, ClaimTerms, Ledger, LedgerAdmin, LedgerSelection, StoreError,
+};
 
 pub(super) const LEASE: Duration = Duration::from_secs(60);
 pub(super) const GRACE: Duration = Duration::from_secs(5 * 60);
@@ -25,7 +27,7 @@ pub(super) struct TestedLedger<'a, L, A> {
     advance: &'a A,
 }
 
-impl<'a, L: Ledger, A: AsyncFn(&L, Duration)> TestedLedger<'a, L, A> {
+impl<'a, L: Ledger + LedgerAdmin, A: AsyncFn(&L, Duration)> TestedLedger<'a, L, A> {
     pub(super) fn new(rule: &'static str, store: L, advance: &'a A) -> Self {
         Self { rule, store: Arc::new(store), advance }
     }
@@ -91,14 +93,20 @@ impl<'a, L: Ledger, A: AsyncFn(&L, Duration)> TestedLedger<'a, L, A> {
         self.same("renew", &renewed, &expected.to_vec(), why);
     }
 
-    /// Forgets the event of this claim.
+    /// Counts the entries of this claim's event, and then forgets the event.
     pub(super) async fn forget(&self, claim: &Claim, expected: u64, why: &str) {
-        let forgotten = self.answer("forget", self.store.forget(&claim.event().into()).await);
-        self.same("forget", &forgotten, &expected, why);
+        self.forget_selected(&claim.event().into(), expected, why).await;
     }
 
+    /// Counts the entries that were claimed in a window, and then forgets them.
     pub(super) async fn forget_claimed(&self, window: Range<SystemTime>, expected: u64, why: &str) {
-        let forgotten = self.answer("forget", self.store.forget(&window.into()).await);
+        self.forget_selected(&window.into(), expected, why).await;
+    }
+
+    async fn forget_selected(&self, selection: &LedgerSelection, expected: u64, why: &str) {
+        let counted = self.answer("count", self.store.count(selection).await);
+        self.same("count", &counted, &expected, why);
+        let forgotten = self.answer("forget", self.store.forget(selection).await);
         self.same("forget", &forgotten, &expected, why);
     }
 

@@ -111,14 +111,7 @@ impl InboxAdmin for PostgresStore {
     async fn count_keys(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
         self.require_inbox()?;
         let inbox = &self.shared.inbox;
-        let answer = match selection {
-            LedgerSelection::Event(event) => self.run_long(&inbox.count_event, &[&bytes(event)]).await?,
-            LedgerSelection::Claimed(window) => {
-                let (start, end) = (within_calendar(window.start), within_calendar(window.end));
-                self.run_long(&inbox.count_accepted, &[&start, &end]).await?
-            }
-        };
-        count(&answer)
+        self.count_selected(selection, &inbox.count_event, &inbox.count_accepted).await
     }
 
     async fn forget_keys(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {

@@ -29,10 +29,14 @@ pub(crate) struct LedgerSql {
     /// Key, token.
     pub(crate) release: Sql,
     /// Event, key to start after or NULL, limit. Returns rows: key, event or NULL, digest, whether the entry is done,
-    /// claimed_at and until.
+    /// claimed_at, until and the end of the grace or the retention.
     pub(crate) list: Sql,
     /// Start and end, key to start after or NULL, limit. Returns the rows of [`list`](Self::list).
     pub(crate) list_claimed: Sql,
+    /// Event. Returns one row: the number of entries.
+    pub(crate) count: Sql,
+    /// Start and end. Returns one row: the number of entries.
+    pub(crate) count_claimed: Sql,
     /// Event. Returns one row: the number of removed entries.
     pub(crate) forget: Sql,
     /// Start and end. Returns one row: the number of removed entries.
@@ -85,6 +89,8 @@ impl LedgerSql {
             )),
             list: Sql::new(list(&table, &of_event(1), 2)),
             list_claimed: Sql::new(list(&table, CLAIMED_WITHIN, 3)),
+            count: Sql::new(count(&table, &of_event(1))),
+            count_claimed: Sql::new(count(&table, CLAIMED_WITHIN)),
             forget: Sql::new(forget(&table, &of_event(1))),
             forget_claimed: Sql::new(forget(&table, CLAIMED_WITHIN)),
             // Skip rows that a node is about to claim, so that neither waits for the other.
@@ -104,7 +110,7 @@ impl LedgerSql {
     }
 
     /// Returns the statements that are checked when the store is opened.
-    pub(crate) fn each(&self) -> [&Sql; 11] {
+    pub(crate) fn each(&self) -> [&Sql; 13] {
         [
             &self.claim,
             &self.read,
@@ -113,6 +119,8 @@ impl LedgerSql {
             &self.release,
             &self.list,
             &self.list_claimed,
+            &self.count,
+            &self.count_claimed,
             &self.forget,
             &self.forget_claimed,
             &self.purge,
@@ -211,7 +219,7 @@ const CLAIMED_WITHIN: &str = "claimed_at >= $1::timestamptz AND claimed_at < $2:
 fn list(table: &str, which: &str, after: u8) -> String {
     format!(
         r"
-        SELECT uuid_send(key), uuid_send(event_key), digest, state = {DONE}, claimed_at, until
+        SELECT uuid_send(key), uuid_send(event_key), digest, state = {DONE}, claimed_at, until, {KEPT_UNTIL}
         FROM {table}
         WHERE
             {which}
@@ -221,10 +229,21 @@ fn list(table: &str, which: &str, after: u8) -> String {
             AND octet_length(digest) = 32
             AND isfinite(claimed_at)
             AND isfinite(until)
+            AND isfinite({KEPT_UNTIL})
         ORDER BY key
         LIMIT ${limit}::bigint",
         key = uuid(after),
         limit = after + 1,
+    )
+}
+
+/// Returns the statement that counts the entries that [`forget`] would count.
+fn count(table: &str, which: &str) -> String {
+    format!(
+        r"
+        SELECT count(*)
+        FROM {table}
+        WHERE {which} AND {KEPT_UNTIL} > clock_timestamp()"
     )
 }
 

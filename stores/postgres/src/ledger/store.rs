@@ -7,11 +7,12 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 use tower_klikit::dedupe::{
-    Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, LedgerEntry, LedgerSelection, LedgerState, StoreError,
+    Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, LedgerAdmin, LedgerEntry, LedgerSelection, LedgerState,
+    StoreError,
 };
 
 use crate::{
-    connection::{Failure, TRIES},
+    connection::{Failure, Sql, TRIES},
     store::{PostgresStore, Shared},
     values::{Digest, Key, bytes, count, seconds, within_calendar},
 };
@@ -53,6 +54,23 @@ impl PostgresStore {
             [(&key, Type::BYTEA), (&token, Type::BYTEA), (&seconds, Type::FLOAT8)];
         let complete = client.execute_typed(self.complete_sql(), &params);
         self.within(1, complete).await.map(|changed| changed > 0)
+    }
+
+    /// Runs the statement for an event, or the statement for a window. Returns the number that the statement returns.
+    pub(crate) async fn count_selected(
+        &self,
+        selection: &LedgerSelection,
+        of_event: &Sql,
+        claimed: &Sql,
+    ) -> Result<u64, StoreError> {
+        let answer = match selection {
+            LedgerSelection::Event(event) => self.run_long(of_event, &[&bytes(event)]).await?,
+            LedgerSelection::Claimed(window) => {
+                let (start, end) = (within_calendar(window.start), within_calendar(window.end));
+                self.run_long(claimed, &[&start, &end]).await?
+            }
+        };
+        count(&answer)
     }
 
     async fn claim_or_read(&self, claim: &Claim, terms: &ClaimTerms) -> Result<ClaimOutcome, Failure> {
@@ -107,6 +125,17 @@ impl Ledger for PostgresStore {
         renewed.map_err(StoreError::new)
     }
 
+    async fn forget(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
+        let Shared { ledger, .. } = &*self.shared;
+        self.count_selected(selection, &ledger.forget, &ledger.forget_claimed).await
+    }
+
+    async fn purge(&self, limit: u32) -> Result<u64, StoreError> {
+        Ok(self.run_long(&self.shared.ledger.purge, &[&i64::from(limit)]).await?.changed)
+    }
+}
+
+impl LedgerAdmin for PostgresStore {
     async fn entries(
         &self,
         selection: &LedgerSelection,
@@ -125,20 +154,9 @@ impl Ledger for PostgresStore {
         answer.rows.iter().map(entry).collect::<Result<_, _>>().map_err(StoreError::new)
     }
 
-    async fn forget(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
-        let ledger = &self.shared.ledger;
-        let answer = match selection {
-            LedgerSelection::Event(event) => self.run_long(&ledger.forget, &[&bytes(event)]).await?,
-            LedgerSelection::Claimed(window) => {
-                let (start, end) = (within_calendar(window.start), within_calendar(window.end));
-                self.run_long(&ledger.forget_claimed, &[&start, &end]).await?
-            }
-        };
-        count(&answer)
-    }
-
-    async fn purge(&self, limit: u32) -> Result<u64, StoreError> {
-        Ok(self.run_long(&self.shared.ledger.purge, &[&i64::from(limit)]).await?.changed)
+    async fn count(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
+        let Shared { ledger, .. } = &*self.shared;
+        self.count_selected(selection, &ledger.count, &ledger.count_claimed).await
     }
 }
 
@@ -165,6 +183,7 @@ fn entry(row: &Row) -> Result<LedgerEntry, tokio_postgres::Error> {
         state: if is_done { LedgerState::Done } else { LedgerState::Claimed },
         claimed_at: row.try_get(4)?,
         until: row.try_get(5)?,
+        kept_until: row.try_get(6)?,
     })
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use tower_klikit::dedupe::{Claim, ClaimOutcome, ClaimTerms, Ledger};
+use tower_klikit::dedupe::{Claim, ClaimOutcome, ClaimTerms, Ledger, LedgerAdmin};
 use tower_klikit_postgres::PostgresStore;
 
 use crate::{

@@ -16,7 +16,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 use tower::service_fn;
 use tower_klikit::{
     VerifiedBody,
-    dedupe::{ClaimOutcome, Ledger},
+    dedupe::{ClaimOutcome, Ledger, LedgerAdmin},
     inbox::{Acceptance, DeliveryState, Inbox, InboxAdmin, InboxStore, Lease, SettleOutcome, Settlement, ShowBody},
 };
 use tower_klikit_postgres::PostgresStore;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use redis::aio::MultiplexedConnection;
-use tower_klikit::dedupe::{ClaimOutcome, ClaimTerms, Ledger};
+use tower_klikit::dedupe::{ClaimOutcome, ClaimTerms, Ledger, LedgerAdmin};
 use tower_klikit_redis::RedisStore;
 
 use crate::{

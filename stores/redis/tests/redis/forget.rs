@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redis::aio::MultiplexedConnection;
-use tower_klikit::dedupe::{ClaimOutcome, ClaimTerms, EventKey, Ledger};
+use tower_klikit::dedupe::{ClaimOutcome, ClaimTerms, EventKey, Ledger, LedgerAdmin};
 use tower_klikit_redis::RedisStore;
 
 use crate::{

@@ -209,21 +209,37 @@ impl<'a> Entries<'a> {
             state,
             claimed_at: time(integer(row.get_ref(4)?, "claimed_at")?),
             until: self.timestamp.system_time(integer(row.get_ref(5)?, "until")?),
+            kept_until: self.timestamp.system_time(integer(row.get_ref(6)?, "kept_until")?),
         })
     }
 
+    /// Returns the number of rows that [`forget`](Self::forget) would count.
+    pub(crate) fn count(&self, event: &EventKey) -> rusqlite::Result<u64> {
+        self.counted(&self.sql.count_of_event, params![event.as_bytes(), self.timestamp.now()])
+    }
+
+    /// Returns the number of rows that [`forget_claimed`](Self::forget_claimed) would count.
+    pub(crate) fn count_claimed(&self, slice: &Slice, from: i64, before: i64) -> rusqlite::Result<u64> {
+        self.counted(&self.sql.count_claimed, params![slice.after, slice.last, from, before, self.timestamp.now()])
+    }
+
+    fn counted(&self, sql: &str, parameters: &[&dyn ToSql]) -> rusqlite::Result<u64> {
+        let mut count = self.connection.prepare_cached(sql)?;
+        count.query_row(parameters, |row| Ok(row.get::<_, i64>(0)?.unsigned_abs()))
+    }
+
     pub(crate) fn forget(&self, event: &EventKey) -> rusqlite::Result<u64> {
-        self.count(&self.sql.forget, params![event.as_bytes(), self.timestamp.now()])
+        self.delete(&self.sql.forget, params![event.as_bytes(), self.timestamp.now()])
     }
 
     /// Forgets the rows of a slice that were claimed in the window from `from` to `before`, exclusive. Both are system
     /// times in milliseconds.
     pub(crate) fn forget_claimed(&self, slice: &Slice, from: i64, before: i64) -> rusqlite::Result<u64> {
-        self.count(&self.sql.forget_claimed, params![slice.after, slice.last, from, before, self.timestamp.now()])
+        self.delete(&self.sql.forget_claimed, params![slice.after, slice.last, from, before, self.timestamp.now()])
     }
 
     /// Runs a statement that deletes rows and returns for each whether it was unexpired. Returns how many were.
-    fn count(&self, sql: &str, parameters: &[&dyn ToSql]) -> rusqlite::Result<u64> {
+    fn delete(&self, sql: &str, parameters: &[&dyn ToSql]) -> rusqlite::Result<u64> {
         let mut delete = self.connection.prepare_cached(sql)?;
         let counts = delete.query_map(parameters, |row| row.get::<_, bool>(0))?;
         counts.map(|counts| counts.map(u64::from)).sum()

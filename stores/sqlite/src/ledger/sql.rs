@@ -16,8 +16,10 @@ pub(crate) struct LedgerSql {
     pub(super) release: String,
     pub(super) list_of_event: String,
     pub(super) list_claimed: String,
+    pub(super) count_of_event: String,
     pub(super) forget: String,
     pub(super) slice: String,
+    pub(super) count_claimed: String,
     pub(super) forget_claimed: String,
     pub(super) purge: String,
 }
@@ -107,7 +109,7 @@ impl LedgerSql {
             // Lists the unexpired entries of an event with keys after `?2`.
             list_of_event: format!(
                 "
-                SELECT key, event_key, digest, state, claimed_at, until
+                SELECT key, event_key, digest, state, claimed_at, until, coalesce(kept_until, until)
                 FROM {ledger}
                 WHERE
                     {OF_EVENT}
@@ -120,13 +122,22 @@ impl LedgerSql {
             // `?4`, by the system clock.
             list_claimed: format!(
                 "
-                SELECT key, event_key, digest, state, claimed_at, until
+                SELECT key, event_key, digest, state, claimed_at, until, coalesce(kept_until, until)
                 FROM {ledger}
                 WHERE
                     key > ?1 AND key <= ?2
                     AND claimed_at >= ?3 AND claimed_at < ?4
                     AND coalesce(kept_until, until) > ?5
                 ORDER BY key
+                "
+            ),
+            count_of_event: format!(
+                "
+                SELECT count(*)
+                FROM {ledger}
+                WHERE
+                    {OF_EVENT}
+                    AND coalesce(kept_until, until) > ?2
                 "
             ),
             forget: format!(
@@ -146,6 +157,16 @@ impl LedgerSql {
                     ORDER BY key
                     LIMIT ?2
                 )
+                "
+            ),
+            count_claimed: format!(
+                "
+                SELECT count(*)
+                FROM {ledger}
+                WHERE
+                    key > ?1 AND key <= ?2
+                    AND claimed_at >= ?3 AND claimed_at < ?4
+                    AND coalesce(kept_until, until) > ?5
                 "
             ),
             forget_claimed: format!(
@@ -195,8 +216,10 @@ mod tests {
             &sql.release,
             &sql.list_of_event,
             &sql.list_claimed,
+            &sql.count_of_event,
             &sql.forget,
             &sql.slice,
+            &sql.count_claimed,
             &sql.forget_claimed,
             &sql.purge,
         ];

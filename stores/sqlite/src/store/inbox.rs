@@ -14,10 +14,9 @@ use tower_klikit::{
     },
 };
 
-use super::SqliteStore;
+use super::{SqliteStore, walk::Walked};
 use crate::{
     connection::Access,
-    error::SqliteError,
     inbox::{Cursor, Deliveries, FinishedPart, LeaseOutcome, LeaseTerms, SelectTerms},
     ledger::Slice,
     timestamp::whole,
@@ -67,10 +66,12 @@ impl SqliteStore {
         window: &Range<SystemTime>,
         claimed: fn(&Deliveries<'_>, &Slice, &Range<i64>) -> rusqlite::Result<u64>,
         accepted: fn(&Deliveries<'_>, Cursor, u32, &Range<i64>) -> rusqlite::Result<FinishedPart>,
-    ) -> Result<u64, SqliteError> {
-        self.check_inbox()?;
+    ) -> Walked {
+        if let Err(error) = self.check_inbox() {
+            return error.into();
+        }
         if window.is_empty() {
-            return Ok(0);
+            return Walked::default();
         }
         let window = whole(window);
         let in_ledger = {
@@ -82,38 +83,44 @@ impl SqliteStore {
         let each = move |inbox: &Deliveries<'_>, from, rows| accepted(inbox, from, rows, &window);
         // Also after an error, so that a damaged page of the ledger keeps no delivery from being forgotten.
         let finished = self.walk_finished(access, Cursor::START, u64::MAX, each).await;
-        Ok(in_ledger? + finished?)
+        in_ledger.and(finished)
     }
 
     /// Deletes up to `limit` finished deliveries: see [`walk_finished`](Self::walk_finished).
-    async fn delete_finished<F>(&self, from: Cursor, limit: u64, delete: F) -> Result<u64, SqliteError>
+    async fn delete_finished<F>(&self, from: Cursor, limit: u64, delete: F) -> Result<u64, StoreError>
     where
         F: Fn(&Deliveries<'_>, Cursor, u32) -> rusqlite::Result<FinishedPart> + Clone + Send + 'static,
     {
-        self.walk_finished(Access::Write, from, limit, delete).await
+        self.walk_finished(Access::Write, from, limit, delete).await.complete().map_err(StoreError::new)
     }
 
     /// Walks through the finished deliveries, some rows per transaction so that other calls run in between, until
-    /// `limit` deliveries are deleted or counted. If some cannot be read or deleted, returns an error at the end.
-    async fn walk_finished<F>(&self, access: Access, from: Cursor, limit: u64, each: F) -> Result<u64, SqliteError>
+    /// `limit` deliveries are deleted or counted. Skips deliveries that cannot be read or deleted.
+    async fn walk_finished<F>(&self, access: Access, from: Cursor, limit: u64, each: F) -> Walked
     where
         F: Fn(&Deliveries<'_>, Cursor, u32) -> rusqlite::Result<FinishedPart> + Clone + Send + 'static,
     {
-        self.check_inbox()?;
-        let (mut total, mut next, mut failed) = (0, Some(from), None);
-        while let Some(from) = next.take_if(|_| total < limit) {
-            let rows = SLICE.min(u32::try_from(limit - total).unwrap_or(SLICE));
+        if let Err(error) = self.check_inbox() {
+            return error.into();
+        }
+        let (mut walked, mut next) = (Walked::default(), Some(from));
+        while let Some(from) = next.take_if(|_| walked.total < limit) {
+            let rows = SLICE.min(u32::try_from(limit - walked.total).unwrap_or(SLICE));
             let each = each.clone();
             let run = move |transaction: &Transaction<'_>| each(&transaction.inbox(), from, rows);
             let part = match access {
-                Access::Write => self.shared.writer.call(Call::Other, run).await?,
-                Access::Read => self.shared.reader.call(run).await?,
+                Access::Write => self.shared.writer.call(Call::Other, run).await,
+                Access::Read => self.shared.reader.call(run).await,
             };
-            total += part.number;
-            next = part.next;
-            failed = failed.or(part.failed);
+            match part {
+                Ok(part) => {
+                    walked = walked.and(Walked { total: part.number, failed: part.failed });
+                    next = part.next;
+                }
+                Err(error) => return walked.and(error.into()),
+            }
         }
-        failed.map_or(Ok(total), Err)
+        walked
     }
 }
 
@@ -191,7 +198,7 @@ impl InboxStore for SqliteStore {
 
     async fn purge_done(&self, limit: u32) -> Result<u64, StoreError> {
         let purge = |inbox: &Deliveries<'_>, from, rows| inbox.purge(from, rows);
-        self.delete_finished(Cursor::DONE, limit.into(), purge).await.map_err(StoreError::new)
+        self.delete_finished(Cursor::DONE, limit.into(), purge).await
     }
 
     async fn stored(&self, limit: u64) -> Result<u64, StoreError> {
@@ -200,17 +207,18 @@ impl InboxStore for SqliteStore {
 
     async fn evict_done(&self, limit: u32) -> Result<u64, StoreError> {
         let evict = |inbox: &Deliveries<'_>, from, rows| inbox.evict(from, rows);
-        self.delete_finished(Cursor::DONE, limit.into(), evict).await.map_err(StoreError::new)
+        self.delete_finished(Cursor::DONE, limit.into(), evict).await
     }
 
     async fn purge_dead(&self, age: Duration, limit: u32) -> Result<u64, StoreError> {
         let purge = move |inbox: &Deliveries<'_>, from, rows| inbox.purge_dead(from, rows, age);
-        self.delete_finished(Cursor::START, limit.into(), purge).await.map_err(StoreError::new)
+        self.delete_finished(Cursor::START, limit.into(), purge).await
     }
 }
 
 /// `count_keys` and `forget_keys` of a window read all ledger rows and finished deliveries, some rows per transaction, and
-/// other calls run in between. If `forget_keys` fails, the deletions before the failure persist.
+/// other calls run in between. If `forget_keys` fails, the deletions before the failure persist. `count_keys` of a
+/// window leaves out damaged rows.
 impl InboxAdmin for SqliteStore {
     async fn find(&self, filter: &Filter, after: Option<DeliveryId>, limit: u32) -> Result<Page, StoreError> {
         let filter = filter.clone();
@@ -257,7 +265,7 @@ impl InboxAdmin for SqliteStore {
                     |inbox, slice, window| inbox.count_claimed(slice, window),
                     |inbox, from, rows, window| inbox.count_accepted(from, rows, window),
                 );
-                count.await.map_err(StoreError::new)
+                count.await.readable().map_err(StoreError::new)
             }
         }
     }
@@ -275,7 +283,7 @@ impl InboxAdmin for SqliteStore {
                     |inbox, slice, window| inbox.forget_claimed(slice, window),
                     |inbox, from, rows, window| inbox.forget_accepted(from, rows, window),
                 );
-                forget.await.map_err(StoreError::new)
+                forget.await.complete().map_err(StoreError::new)
             }
         }
     }

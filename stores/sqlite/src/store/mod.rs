@@ -2,6 +2,7 @@
 
 mod inbox;
 mod ledger;
+mod walk;
 
 use std::{
     fmt, fs,

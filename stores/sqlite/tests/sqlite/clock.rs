@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tower::service_fn;
 use tower_klikit::{
     VerifiedBody,
-    dedupe::{ClaimOutcome, ClaimTerms, Ledger},
+    dedupe::{ClaimOutcome, ClaimTerms, Ledger, LedgerAdmin},
     inbox::{Inbox, InboxAdmin, InboxStore, LeaseRequest, Settlement},
 };
 use tower_klikit_sqlite::SqliteStore;

@@ -3,7 +3,7 @@
 use std::{env, fs, path::Path, time::SystemTime};
 
 use tower_klikit::{
-    dedupe::{ClaimOutcome, Ledger, StoreError},
+    dedupe::{ClaimOutcome, Ledger, LedgerAdmin, StoreError},
     inbox::{DeliveryId, Filter, InboxAdmin, InboxStore, LedgerRows, Pause, ShowBody},
 };
 use tower_klikit_sqlite::{SqliteError, SqliteErrorKind, SqliteStore};

@@ -2,7 +2,7 @@
 
 use std::{fs, thread, time::Duration};
 
-use tower_klikit::dedupe::{Claim, ClaimOutcome, Ledger};
+use tower_klikit::dedupe::{Claim, ClaimOutcome, Ledger, LedgerAdmin};
 use tower_klikit_sqlite::{SqliteErrorKind, SqliteStore, SqliteStoreBuilder};
 
 use crate::support::{Folder, LEASE, RETENTION, TERMS, TestClock, bytes, claim, digest, renew, with_suffix};

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use tower_klikit::dedupe::{
-    BodyDigest, Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, LedgerEntry, LedgerSelection, StoreError,
-};
+use tower_klikit::dedupe::{BodyDigest, Claim, ClaimOutcome, ClaimTerms, Ledger, LedgerSelection, StoreError};
 
 use super::FaultyStore;
 use crate::inbox::{faulty::faults::InboxFault::*, state::ReferenceInbox};
@@ -35,15 +33,6 @@ impl Ledger for FaultyStore {
     async fn renew(&self, claims: &[Claim], terms: &ClaimTerms) -> Result<Vec<bool>, StoreError> {
         let ReferenceInbox { now, ledger, .. } = &mut *self.state();
         Ok(claims.iter().map(|claim| ledger.renew(claim, terms, *now)).collect())
-    }
-
-    async fn entries(
-        &self,
-        selection: &LedgerSelection,
-        after: Option<EventKey>,
-        limit: u32,
-    ) -> Result<Vec<LedgerEntry>, StoreError> {
-        Ok(self.state().ledger_entries(selection, after, limit))
     }
 
     async fn forget(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {

@@ -7,9 +7,7 @@ use std::{
 
 use tokio::runtime::Builder;
 use tower_klikit::{
-    dedupe::{
-        Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, LedgerEntry, LedgerSelection, LedgerState, StoreError,
-    },
+    dedupe::{Claim, ClaimOutcome, ClaimTerms, Ledger, LedgerSelection, StoreError},
     inbox::{
         Acceptance, ActivePause, AttemptRecord, Counts, DeadLettered, DeliveryId, DeliveryState, Entry, Filter,
         InboxAdmin, InboxStore, Lease, LeaseBatch, LeaseRequest, Leased, LedgerRows, NewDelivery, Page, Pause,
@@ -17,12 +15,9 @@ use tower_klikit::{
     },
 };
 
-use crate::{
-    inbox::{
-        self, model,
-        state::{Delivery, EndedAttempt, ReferenceInbox},
-    },
-    ledger::reference::Entry as Row,
+use crate::inbox::{
+    self, model,
+    state::{Delivery, EndedAttempt, ReferenceInbox},
 };
 
 /// A store without faults.
@@ -139,25 +134,6 @@ impl ReferenceInbox {
     }
 
     /// Lists entries of the ledger.
-    pub(crate) fn ledger_entries(
-        &self,
-        selection: &LedgerSelection,
-        after: Option<EventKey>,
-        limit: u32,
-    ) -> Vec<LedgerEntry> {
-        let selects = self.selects(selection);
-        let listed = self.ledger.list(self.now, after, limit, |row| selects(&row.claim, row.claimed_at));
-        let entry = |row: &Row| LedgerEntry {
-            key: *row.claim.key(),
-            event: *row.claim.event(),
-            digest: row.digest(),
-            state: if row.is_done { LedgerState::Done } else { LedgerState::Claimed },
-            claimed_at: self.wall(row.claimed_at),
-            until: self.wall(row.until),
-        };
-        listed.iter().map(entry).collect()
-    }
-
     /// Returns whether a selection contains the key of a delivery or of a ledger row.
     pub(crate) fn selects(&self, selection: &LedgerSelection) -> impl Fn(&Claim, Duration) -> bool + use<> {
         let (selection, now, wall) = (selection.clone(), self.now, SystemTime::now());
@@ -301,15 +277,6 @@ impl Ledger for ReferenceStore {
     async fn renew(&self, claims: &[Claim], terms: &ClaimTerms) -> Result<Vec<bool>, StoreError> {
         let ReferenceInbox { now, ledger, .. } = &mut *self.state();
         Ok(claims.iter().map(|claim| ledger.renew(claim, terms, *now)).collect())
-    }
-
-    async fn entries(
-        &self,
-        selection: &LedgerSelection,
-        after: Option<EventKey>,
-        limit: u32,
-    ) -> Result<Vec<LedgerEntry>, StoreError> {
-        Ok(self.state().ledger_entries(selection, after, limit))
     }
 
     async fn forget(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {

@@ -86,5 +86,9 @@ fn listed_entry(fault: LedgerFault, entry: &Entry, wall: impl Fn(Duration) -> Sy
             ListedUntilIsTheTimeOfClaim => entry.claimed_at,
             _ => entry.until,
         }),
+        kept_until: wall(match fault {
+            ListedKeptUntilLeavesOutTheGrace => entry.until,
+            _ => entry.kept_until,
+        }),
     }
 }

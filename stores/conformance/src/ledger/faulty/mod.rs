@@ -11,9 +11,11 @@ use tokio::{
     task::yield_now,
 };
 use tower_klikit::dedupe::{
-    BodyDigest, Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, LedgerEntry, LedgerSelection, StoreError,
+    BodyDigest, Claim, ClaimOutcome, ClaimTerms, EventKey, Ledger, LedgerAdmin, LedgerEntry, LedgerSelection,
+    StoreError,
 };
 
+mod count;
 mod faults;
 mod forget;
 mod listing;
@@ -327,15 +329,6 @@ impl Ledger for FaultyLedger {
         Ok(renewed)
     }
 
-    async fn entries(
-        &self,
-        selection: &LedgerSelection,
-        after: Option<EventKey>,
-        limit: u32,
-    ) -> Result<Vec<LedgerEntry>, StoreError> {
-        Ok(self.list_now(&mut self.state(), selection, after, limit))
-    }
-
     async fn forget(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
         let mut state = self.state();
         Ok(match selection {
@@ -359,5 +352,20 @@ impl Ledger for FaultyLedger {
             }
             _ => state.entries.purge(limit, now),
         })
+    }
+}
+
+impl LedgerAdmin for FaultyLedger {
+    async fn entries(
+        &self,
+        selection: &LedgerSelection,
+        after: Option<EventKey>,
+        limit: u32,
+    ) -> Result<Vec<LedgerEntry>, StoreError> {
+        Ok(self.list_now(&mut self.state(), selection, after, limit))
+    }
+
+    async fn count(&self, selection: &LedgerSelection) -> Result<u64, StoreError> {
+        Ok(self.count_now(&mut self.state(), selection))
     }
 }

@@ -1,11 +1,15 @@
 //! Tests of forgetting, purging and evicting unreadable deliveries.
 
-use tower_klikit::inbox::{Acceptance, InboxAdmin, InboxStore, SettleOutcome};
+use tower_klikit::{
+    dedupe::Ledger,
+    inbox::{Acceptance, InboxAdmin, InboxStore, SettleOutcome},
+};
+use tower_klikit_sqlite::SqliteErrorKind;
 
 use super::{change, close, damage, id, leaves};
 use crate::{
     deliveries::{accept, dead_letter, dead_letters, delivery, done, keep_for, lease, settled},
-    support::{Folder, LEASE, RETENTION, TestClock},
+    support::{Folder, LEASE, RETENTION, TestClock, kind},
 };
 
 #[tokio::test]
@@ -104,6 +108,39 @@ async fn damaged_body_can_be_forgotten() {
     for new in &deliveries {
         assert_eq!(store.accept(new, RETENTION).await.unwrap(), Acceptance::Accepted);
     }
+}
+
+#[tokio::test]
+async fn counts_and_forgets_around_damaged_deliveries() {
+    const ALL: u32 = 200;
+
+    let folder = Folder::new();
+    let clock = TestClock::new();
+    let store = clock.open(&folder.file());
+    let start = clock.now();
+    for n in 0..ALL {
+        let new = delivery(&format!("evt-{n}"), "body", &[]);
+        assert_eq!(store.accept(&new, RETENTION).await.unwrap(), Acceptance::Accepted);
+    }
+    for leased in lease(&store, ALL, 5).await {
+        settled(&store, &leased, dead_letter("400")).await;
+    }
+    clock.advance(LEASE);
+    let window = (start..clock.now()).into();
+    // Only the deliveries are left, not their rows in the ledger.
+    assert_eq!(store.forget(&window).await.unwrap(), u64::from(ALL));
+    close(&folder, store);
+    let pages = leaves(&folder, "klikit_inbox");
+    assert!(pages.len() > 4, "{pages:?}");
+    damage(&folder, &pages[2..3]);
+
+    let store = clock.open(&folder.file());
+    let counted = store.count_keys(&window).await.unwrap();
+    assert!((u64::from(ALL) / 2..u64::from(ALL)).contains(&counted), "{counted}");
+    assert_eq!(kind(&store.forget_keys(&window).await.unwrap_err()), SqliteErrorKind::Damaged);
+    // Rows next to the damaged page may stay too, because deleting them moves rows between pages.
+    let left = store.count_keys(&window).await.unwrap();
+    assert!(left < counted / 2, "{left} of {counted}");
 }
 
 #[tokio::test]
