@@ -105,7 +105,7 @@
 //!   Forgetting all deliveries of a window reads the whole table, and pausing reads all pending deliveries that the pause
 //!   may select. Nothing is leased until that is done.
 //! - [Counting](tower_klikit::inbox::InboxStore::counts) deliveries, counting the [keys](tower_klikit::inbox::InboxAdmin::count_keys)
-//!   of a window, and [listing](tower_klikit::dedupe::Ledger::entries) its entries also read whole tables, but block nothing.
+//!   of a window, and [listing](tower_klikit::dedupe::LedgerAdmin::entries) its entries also read whole tables, but block nothing.
 //! - If a connection breaks, calls that can be repeated are repeated once on another connection. So
 //!   [requeuing](tower_klikit::inbox::InboxAdmin::requeue), deleting, forgetting, pausing and resuming may return 0 or `false`
 //!   although they succeeded, because the first response was lost. Leasing is not repeated: deliveries whose lease was lost with the response are
