@@ -24,8 +24,6 @@ const RED: Style = AnsiColor::Red.on_default().bold();
 enum Kind {
     /// The line.
     Message(String),
-    /// The reader of standard output is gone, which is no fault.
-    ClosedPipe,
     /// Ctrl-c ended a prompt.
     Interrupted,
 }
@@ -43,10 +41,7 @@ impl CliError {
 
     /// Creates the error for a failed write to standard output.
     pub(crate) fn of_output(error: &io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::BrokenPipe => Self(Kind::ClosedPipe),
-            _ => Self::caused("cannot write to standard output", error, "write to another file or device"),
-        }
+        Self::caused("cannot write to standard output", error, "write to another file or device")
     }
 
     /// Creates the error for a prompt that ctrl-c ended.
@@ -62,21 +57,24 @@ impl CliError {
                 let _ = writeln!(anstream::stderr(), "{RED}error:{RED:#} {message}");
                 ExitCode::from(2)
             }
-            // The reader, such as `head`, has all that it wants.
-            Kind::ClosedPipe => ExitCode::SUCCESS,
             Kind::Interrupted => Outcome::Interrupted.into(),
         }
     }
 }
 
-/// Returns the text without control characters, so that it is one line and changes nothing in a terminal.
+/// Returns the text with control characters and hidden characters escaped, so that it is one line and a terminal shows
+/// all of it. `ErrorChain` has the rule.
 pub(crate) fn one_line(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut line, char| {
-        if char.is_control() {
-            line.extend(char.escape_default());
-        } else {
-            line.push(char);
-        }
-        line
-    })
+    ErrorChain::new(&*Box::<dyn Error>::from(text)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_hidden_characters() {
+        let hidden = "a\nb\u{1b}[2J\u{202e}c\u{2028}é";
+        assert_eq!(one_line(hidden), r"a\nb\u{1b}[2J\u{202e}c\u{2028}é");
+    }
 }

@@ -24,15 +24,17 @@ pub(crate) enum Format {
 
 /// Standard output, without colours. Bytes of input that become output, such as a body to sign, stay as they are.
 ///
-/// Nothing is printed before a [`flush`](Self::flush) or a full buffer.
+/// Nothing is printed before a [`flush`](Self::flush) or a full buffer. After the reader has closed the pipe, as `head`
+/// does when it has all that it wants, everything else is dropped, which is no fault.
 pub(crate) struct Output {
     stream: BufWriter<io::Stdout>,
     format: Format,
+    is_closed: bool,
 }
 
 impl Output {
     pub(crate) fn new(format: Format) -> Self {
-        Self { stream: BufWriter::new(io::stdout()), format }
+        Self { stream: BufWriter::new(io::stdout()), format, is_closed: false }
     }
 
     /// Returns whether the command prints JSON.
@@ -40,9 +42,14 @@ impl Output {
         self.format == Format::Json
     }
 
+    /// Returns whether the reader has closed the pipe, so that nobody sees what is printed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
     /// Prints a line of text.
     pub(crate) fn line(&mut self, text: impl fmt::Display) -> Result<(), CliError> {
-        writeln!(self.stream, "{text}").map_err(|error| CliError::of_output(&error))
+        self.write(|stream| writeln!(stream, "{text}"))
     }
 
     /// Prints a table in plain columns, at most as wide as the terminal.
@@ -68,7 +75,20 @@ impl Output {
 
     /// Sends what was printed to the reader.
     pub(crate) fn flush(&mut self) -> Result<(), CliError> {
-        self.stream.flush().map_err(|error| CliError::of_output(&error))
+        self.write(BufWriter::flush)
+    }
+
+    fn write(&mut self, write: impl FnOnce(&mut BufWriter<io::Stdout>) -> io::Result<()>) -> Result<(), CliError> {
+        if self.is_closed {
+            return Ok(());
+        }
+        match write(&mut self.stream) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.is_closed = true;
+                Ok(())
+            }
+            written => written.map_err(|error| CliError::of_output(&error)),
+        }
     }
 }
 

@@ -200,10 +200,10 @@ fn ctrl_c_reports_the_checks_that_have_ended() {
 }
 
 #[test]
-fn closed_pipe_is_no_fault() {
+fn closed_pipe_does_not_hide_a_fault() {
     let receiver = flawed();
     let ended = klikit(["conform", receiver.url(), "--only", QUICK]).run_with_closed_pipe();
-    assert_eq!((ended.code, &*ended.stderr), (Some(0), ""));
+    assert_eq!((ended.code, &*ended.stderr), (Some(1), ""));
 }
 
 #[test]

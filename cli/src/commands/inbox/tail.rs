@@ -79,6 +79,9 @@ impl Tail {
                 }
             }
             output.flush()?;
+            if output.is_closed() {
+                return Ok(Outcome::Fine);
+            }
         }
     }
 }
