@@ -56,6 +56,16 @@ fn rejections_alike_finds_a_shown_signature() {
 }
 
 #[test]
+fn rejections_alike_finds_a_signature_in_base64() {
+    assert_fails(Fault::ShowsSignatureInBase64, &["rejections-alike"]);
+}
+
+#[test]
+fn rejections_alike_finds_a_signature_for_unsigned() {
+    assert_fails(Fault::ShowsSignatureToUnsigned, &["rejections-alike"]);
+}
+
+#[test]
 fn two_signatures_finds_a_choice_between_them() {
     assert_fails(Fault::AcceptsTwoSignatures, &["two-signatures"]);
 }

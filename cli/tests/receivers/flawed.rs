@@ -16,6 +16,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
     routing::post,
 };
+use base64ct::{Base64, Encoding};
 use http::{HeaderMap, StatusCode, header::CONTENT_LENGTH};
 use http_body::{Body as HttpBody, Frame};
 use serde::{Deserialize, Serialize};
@@ -51,6 +52,10 @@ pub(crate) enum Fault {
     LeaksReason,
     /// Shows the right signature in its answer to a wrong one.
     ShowsSignature,
+    /// Shows the right signature in base64 in its answer to a wrong one.
+    ShowsSignatureInBase64,
+    /// Shows the right signature in its answer to a delivery without one.
+    ShowsSignatureToUnsigned,
     /// Accepts a delivery if one of several signatures is right.
     AcceptsTwoSignatures,
     /// Fails on a header beyond ASCII.
@@ -205,8 +210,12 @@ impl Partner {
             {
                 Ok(())
             }
-            _ if self.has(Fault::ShowsSignature) => {
+            _ if self.has(Fault::ShowsSignature) || self.has(Fault::ShowsSignatureToUnsigned) && values.is_empty() => {
                 Err(rejection(StatusCode::FORBIDDEN, &format!("expected {}", expected[0])))
+            }
+            _ if self.has(Fault::ShowsSignatureInBase64) => {
+                let bytes = hex::decode(&expected[0]).expect("a signature is hex");
+                Err(rejection(StatusCode::FORBIDDEN, &format!("expected {}", Base64::encode_string(&bytes))))
             }
             _ => Err(rejection(StatusCode::FORBIDDEN, "invalid signature")),
         }

@@ -5,6 +5,7 @@ mod bodies;
 mod duplicates;
 mod headers;
 mod rejections;
+mod shown;
 mod transfer;
 
 use super::{

@@ -7,6 +7,7 @@ use tower_klikit::{
     testing::SignedDelivery,
 };
 
+use super::shown::shows;
 use crate::{
     commands::conform::{
         finding::{Checked, Finding},
@@ -70,18 +71,7 @@ pub(super) async fn alike(session: &Session) -> Checked {
     ];
     let mut first: Option<(&str, Answer)> = None;
     for (name, forgery) in &forgeries {
-        let answer = match session.sender.send(forgery).await {
-            Ok(answer) => answer,
-            Err(error) => return Err(Finding::fail(format!("{name}: {error}"))),
-        };
-        if answer.status.is_success() {
-            return Err(Finding::not_observable(format!("{name}: accepted, see the rows above")));
-        }
-        if answer.body.to_ascii_lowercase().contains(&samples.signature(forgery.body())) {
-            return Err(Finding::fail(format!(
-                "{name}: the answer contains the right signature, so anybody can forge"
-            )));
-        }
+        let answer = rejection_without_signature(session, name, forgery).await?;
         match &first {
             Some((first, other)) if other.status != answer.status => {
                 return Err(Finding::fail(format!("{first}: {}, but {name}: {}", other.status, answer.status)));
@@ -90,8 +80,31 @@ pub(super) async fn alike(session: &Session) -> Checked {
             None => first = Some((name, answer)),
         }
     }
+    // These may have another status: the sender knows that the signature is missing.
+    for (name, unsigned) in [
+        ("no signature", samples.delivery().without_header(&SIGNATURE)),
+        ("an empty signature", samples.delivery().header(SIGNATURE, "")),
+    ] {
+        rejection_without_signature(session, name, &unsigned).await?;
+    }
     let status = first.map(|(_, answer)| answer.status.as_u16()).unwrap_or_default();
     Ok(format!("{status} to {} kinds of forgery", forgeries.len()))
+}
+
+/// Sends a forgery. Returns the answer, which must not contain the right signature.
+async fn rejection_without_signature(session: &Session, name: &str, forgery: &SignedDelivery) -> Checked<Answer> {
+    let answer = match session.sender.send(forgery).await {
+        Ok(answer) => answer,
+        Err(error) => return Err(Finding::fail(format!("{name}: {error}"))),
+    };
+    if answer.status.is_success() {
+        return Err(Finding::not_observable(format!("{name}: accepted, see the rows above")));
+    }
+    let signature = hex::decode(session.samples.signature(forgery.body())).expect("a signature is hex");
+    if shows(&answer.body, &signature) {
+        return Err(Finding::fail(format!("{name}: the answer contains the right signature, so anybody can forge")));
+    }
+    Ok(answer)
 }
 
 /// Makes a delivery with a random signature.
