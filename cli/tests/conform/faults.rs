@@ -26,7 +26,17 @@ fn assert_fails(fault: Fault, checks: &[&str]) {
 
 #[test]
 fn forged_finds_missing_verification() {
-    let checks = ["altered", "forged", "json-written-anew", "non-utf8", "two-signatures", "unsigned", "wrong-secret"];
+    let checks = [
+        "altered",
+        "content-type",
+        "forged",
+        "json-written-anew",
+        "non-utf8",
+        "partial-signature",
+        "two-signatures",
+        "unsigned",
+        "wrong-secret",
+    ];
     assert_fails(Fault::VerifiesNothing, &checks);
 }
 
@@ -43,6 +53,37 @@ fn unsigned_finds_optional_verification() {
 #[test]
 fn wrong_secret_finds_the_secret_of_samples() {
     assert_fails(Fault::AcceptsSampleSecret, &["wrong-secret"]);
+}
+
+#[test]
+fn partial_signature_finds_a_cut_comparison() {
+    assert_fails(Fault::AcceptsCutSignature, &["partial-signature"]);
+}
+
+#[test]
+fn partial_signature_finds_a_comparison_of_one_half() {
+    assert_fails(Fault::ComparesFirstHalf, &["partial-signature"]);
+}
+
+#[test]
+fn partial_signature_finds_ignored_digits() {
+    // The two signatures in one header begin with the right one.
+    assert_fails(Fault::AcceptsExtendedSignature, &["partial-signature", "two-signatures"]);
+}
+
+#[test]
+fn content_type_finds_skipped_verification() {
+    assert_fails(Fault::SkipsContentType(Some("text/plain")), &["content-type"]);
+}
+
+#[test]
+fn content_type_finds_each_skipped_type() {
+    let types = ["application/x-www-form-urlencoded", "application/json; charset=utf-8"];
+    for skipped in types.map(Some).into_iter().chain([None]) {
+        let receiver = Receiver::serve(|| flawed::with(Fault::SkipsContentType(skipped)));
+        let report = conform_only(receiver.url(), "forged,content-type");
+        assert_eq!(report.with_result("fail"), ["content-type"], "{skipped:?}");
+    }
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn check(app: fn() -> Router) -> Report {
     let text = |path: &Path| path.to_str().unwrap().to_owned();
     let arguments = ["--failing", &text(&failing), "--old-secret-file", &text(&old_secret)];
     let report = conform(receiver.url(), &arguments);
-    assert_eq!(report.len(), 23);
+    assert_eq!(report.len(), 25);
     report
 }
 

@@ -19,6 +19,10 @@ pub(super) enum Check {
     Unsigned,
     /// Rejects a random secret and that of klikit's samples
     WrongSecret,
+    /// Rejects signatures that only begin like the right one
+    PartialSignature,
+    /// Rejects forgeries of each content type
+    ContentType,
     /// Answers to all forgeries with one status, and never shows the right signature
     RejectionsAlike,
     /// Rejects a genuine signature next to a forged one
@@ -67,6 +71,8 @@ impl Check {
             Self::Altered => "altered",
             Self::Unsigned => "unsigned",
             Self::WrongSecret => "wrong-secret",
+            Self::PartialSignature => "partial-signature",
+            Self::ContentType => "content-type",
             Self::RejectionsAlike => "rejections-alike",
             Self::TwoSignatures => "two-signatures",
             Self::WhiteSpace => "white-space",
@@ -97,6 +103,12 @@ impl Check {
             Self::Unsigned => "A receiver that verifies only the signatures that are there verifies nothing.",
             Self::WrongSecret => {
                 "Only klikit and you know the secret. A sample or default secret is known to everybody."
+            }
+            Self::PartialSignature => {
+                "If only some digits are compared, anybody can try them all: one digit has 16 values."
+            }
+            Self::ContentType => {
+                "A framework may parse and verify only bodies of one type, and anybody can choose another type."
             }
             Self::RejectionsAlike => "Answers that tell why a signature is wrong help to forge one.",
             Self::TwoSignatures => "A proxy may check one of two signatures and the receiver the other.",

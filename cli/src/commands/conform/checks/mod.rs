@@ -3,6 +3,7 @@
 mod answers;
 mod bodies;
 mod duplicates;
+mod forgeries;
 mod headers;
 mod rejections;
 mod shown;
@@ -22,6 +23,8 @@ pub(super) async fn run(check: Check, session: &Session) -> Row {
         Check::Altered => rejections::altered(session).await,
         Check::Unsigned => rejections::unsigned(session).await,
         Check::WrongSecret => rejections::wrong_secret(session).await,
+        Check::PartialSignature => forgeries::partial_signature(session).await,
+        Check::ContentType => forgeries::content_type(session).await,
         Check::RejectionsAlike => rejections::alike(session).await,
         Check::TwoSignatures => headers::two_signatures(session).await,
         Check::WhiteSpace => headers::white_space(session).await,

@@ -112,7 +112,7 @@ fn forgery(samples: &Samples, body: String) -> SignedDelivery {
     samples.signed(body).header(SIGNATURE, random_signature(samples))
 }
 
-fn random_signature(samples: &Samples) -> HeaderValue {
+pub(super) fn random_signature(samples: &Samples) -> HeaderValue {
     headers(&signed_with(samples, &samples.event_id()))[SIGNATURE].clone()
 }
 
