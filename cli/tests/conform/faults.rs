@@ -33,6 +33,7 @@ fn forged_finds_missing_verification() {
         "json-written-anew",
         "non-utf8",
         "partial-signature",
+        "retry-after-rejection",
         "two-signatures",
         "unsigned",
         "wrong-secret",
@@ -165,6 +166,26 @@ fn concurrent_duplicates_finds_check_then_insert() {
 #[test]
 fn same_id_other_body_finds_trust_in_the_id() {
     assert_fails(Fault::TrustsId, &["same-id-other-body"]);
+}
+
+#[test]
+fn order_updates_finds_trust_in_the_order() {
+    assert_fails(Fault::TrustsOrder, &["order-updates"]);
+}
+
+#[test]
+fn order_updates_finds_trust_in_the_type() {
+    assert_fails(Fault::TrustsOrderAndType, &["order-updates"]);
+}
+
+#[test]
+fn order_updates_finds_trust_in_the_status() {
+    assert_fails(Fault::TrustsOrderAndStatus, &["order-updates"]);
+}
+
+#[test]
+fn retry_after_rejection_finds_marks_before_verifying() {
+    assert_fails(Fault::MarksBeforeVerifying, &["retry-after-rejection"]);
 }
 
 #[test]

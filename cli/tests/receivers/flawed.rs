@@ -27,7 +27,7 @@ use serde_json::Value;
 use tokio::time::{sleep, timeout};
 use tower_klikit::{
     WebhookSecret,
-    header::{EVENT_ID, SIGNATURE},
+    header::{EVENT_ID, EVENT_TYPE, SIGNATURE},
 };
 
 use crate::support::SECRET;
@@ -89,6 +89,14 @@ pub(crate) enum Fault {
     ChecksThenInserts,
     /// Takes each delivery with a known id for a duplicate.
     TrustsId,
+    /// Takes each delivery of a known order for a duplicate.
+    TrustsOrder,
+    /// Takes each delivery of a known order and a known event type for a duplicate.
+    TrustsOrderAndType,
+    /// Takes each delivery of a known order with a known status for a duplicate.
+    TrustsOrderAndStatus,
+    /// Marks a delivery as handled even if it does not verify.
+    MarksBeforeVerifying,
     /// Marks a delivery as handled before its handler has succeeded.
     MarksBeforeWork,
     /// Redirects the URL to another one.
@@ -178,11 +186,16 @@ impl Partner {
         if self.has(Fault::DeduplicatesBeforeVerifying) && self.progress(&key).is_some() {
             return Ok(duplicate());
         }
-        self.verify(&head.headers, &body).map_err(|(status, text)| error(status, &text))?;
+        let verified = self.verify(&head.headers, &body);
+        if self.has(Fault::MarksBeforeVerifying) && verified.is_err() {
+            self.known().insert(key.clone(), Progress::Done);
+        }
+        verified.map_err(|(status, text)| error(status, &text))?;
         if let Some(Fault::Delays(time)) = self.fault {
             sleep(time).await;
         }
-        self.handle_once(key).await
+        let mark = self.mark(&key, head.headers.get(EVENT_TYPE));
+        self.handle_once(mark, &key.1).await
     }
 
     async fn read(&self, body: Body) -> Result<Bytes, Response> {
@@ -247,9 +260,21 @@ impl Partner {
         }
     }
 
+    /// Returns the key that a delivery has in common with its duplicates.
+    fn mark(&self, key: &Key, event_type: Option<&HeaderValue>) -> Key {
+        let order = || serde_json::from_slice::<Event>(&key.1).ok()?.orders.into_iter().next();
+        let id = match (self.fault, order()) {
+            (Some(Fault::TrustsId), _) => key.0.clone(),
+            (Some(Fault::TrustsOrder), Some(order)) => order["id"].to_string(),
+            (Some(Fault::TrustsOrderAndType), Some(order)) => format!("{} {event_type:?}", order["id"]),
+            (Some(Fault::TrustsOrderAndStatus), Some(order)) => format!("{} {}", order["id"], order["status"]),
+            _ => return key.clone(),
+        };
+        (id, Bytes::new())
+    }
+
     /// Handles a delivery unless it was handled before.
-    async fn handle_once(&self, (id, body): Key) -> Result<Response, Response> {
-        let key = (id, if self.has(Fault::TrustsId) { Bytes::new() } else { body.clone() });
+    async fn handle_once(&self, key: Key, body: &Bytes) -> Result<Response, Response> {
         let before = if self.has(Fault::ChecksThenInserts) {
             let before = self.progress(&key);
             sleep(ROUND_TRIP).await;
@@ -265,7 +290,7 @@ impl Partner {
             Some(Progress::Done) => return Ok(duplicate()),
             None => {}
         }
-        let answer = self.handle(&body).await;
+        let answer = self.handle(body).await;
         let mut known = self.known();
         match &answer {
             Err(_) if !self.has(Fault::MarksBeforeWork) => known.remove(&key),

@@ -50,6 +50,10 @@ pub(super) enum Check {
     ConcurrentDuplicates,
     /// Does not drop another body with a known event id
     SameIdOtherBody,
+    /// Handles each event of an order
+    OrderUpdates,
+    /// Handles a delivery that it rejected before for its signature
+    RetryAfterRejection,
     /// Handles a delivery again after its handler has failed
     RetryAfterFailure,
     /// Accepts the secret before the rotation
@@ -86,6 +90,8 @@ impl Check {
             Self::Duplicate => "duplicate",
             Self::ConcurrentDuplicates => "concurrent-duplicates",
             Self::SameIdOtherBody => "same-id-other-body",
+            Self::OrderUpdates => "order-updates",
+            Self::RetryAfterRejection => "retry-after-rejection",
             Self::RetryAfterFailure => "retry-after-failure",
             Self::RotatedSecret => "rotated-secret",
             Self::Redirect => "redirect",
@@ -132,6 +138,12 @@ impl Check {
             Self::ConcurrentDuplicates => "A copy can arrive while the first is being handled, also on another node.",
             Self::SameIdOtherBody => {
                 "klikit does not sign the event id. A captured delivery under a guessed id must not swallow the genuine one."
+            }
+            Self::OrderUpdates => {
+                "klikit sends an event for each change of an order. A receiver that compares order ids drops all but the first."
+            }
+            Self::RetryAfterRejection => {
+                "A delivery that was rejected, such as for a wrong secret, comes again. It must not count as a duplicate."
             }
             Self::RetryAfterFailure => {
                 "A receiver that marks a delivery before it is handled loses it if the handler fails."

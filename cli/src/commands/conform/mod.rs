@@ -44,7 +44,7 @@ use crate::{
 
 /// Check a receiver in any language before it goes live
 ///
-/// Sends about 150 deliveries of made-up orders, genuine and forged, one check after the other. The receiver handles
+/// Sends about 140 deliveries of made-up orders, genuine and forged, one check after the other. The receiver handles
 /// the genuine ones, so do not let it cook them: their fields `is_fake` are true, and their ids are over 2000000000.
 ///
 /// Each check passes, fails, or is not observable, because the answers do not show what the receiver did. The exit code

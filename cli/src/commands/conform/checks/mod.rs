@@ -5,6 +5,7 @@ mod bodies;
 mod duplicates;
 mod forgeries;
 mod headers;
+mod not_duplicates;
 mod rejections;
 mod shown;
 mod transfer;
@@ -38,6 +39,8 @@ pub(super) async fn run(check: Check, session: &Session) -> Row {
         Check::Duplicate => duplicates::duplicate(session),
         Check::ConcurrentDuplicates => duplicates::concurrent(session).await,
         Check::SameIdOtherBody => duplicates::same_id_other_body(session).await,
+        Check::OrderUpdates => not_duplicates::order_updates(session).await,
+        Check::RetryAfterRejection => not_duplicates::retry_after_rejection(session).await,
         Check::RetryAfterFailure => duplicates::retry_after_failure(session).await,
         Check::RotatedSecret => answers::rotated_secret(session).await,
         Check::Redirect => answers::redirect(session),
