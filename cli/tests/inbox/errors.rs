@@ -32,7 +32,9 @@ fn store_must_be_named() {
 fn missing_file_is_not_created() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("missing.db");
-    assert_error(&stats(path.to_str().unwrap()), &["missing.db does not exist", "--store"]);
+    let named = klikit(["inbox", "stats", "--store", path.to_str().unwrap()]).run();
+    assert_error(&named, &["missing.db does not exist", "--store"]);
+    assert_error(&stats(path.to_str().unwrap()), &["the file that KLIKIT_STORE names does not exist", "postgres://"]);
     assert!(!path.exists());
 }
 
@@ -141,8 +143,28 @@ fn unreachable_server_is_named_without_password() {
 #[test]
 fn url_of_another_database_is_rejected() {
     for url in ["mysql://klikit:hunter2@127.0.0.1/orders", "://hunter2", "Postgres:hunter2://x"] {
-        let line = "KLIKIT_STORE is a URL of another kind: set it to a SQLite file or a postgres:// URL";
+        let line = "KLIKIT_STORE is a URL with an unsupported scheme: set it to the SQLite file of a store, or to a \
+                    postgres:// URL";
         stats(url).assert_error(line);
+    }
+}
+
+#[test]
+fn password_of_another_form_is_not_shown() {
+    for location in [
+        "host=db user=klikit password=hunter2 dbname=orders",
+        "postgres:/klikit:hunter2@127.0.0.1/orders",
+        "postgres:klikit:hunter2@127.0.0.1/orders",
+        "postgres//klikit:hunter2@127.0.0.1/orders",
+        "postgres://klikit:1#hunter2@127.0.0.1:1/orders",
+        "postgres://klikit:1?hunter2@127.0.0.1:1/orders",
+        "postgres://hunter2#@127.0.0.1:1/orders",
+    ] {
+        for command in [&["inbox", "stats"][..], &["ledger", "show", "--event-id", "a"], &["doctor"], &["migrate"]] {
+            let ended = klikit(command.iter().copied()).env("KLIKIT_STORE", location).run();
+            let shown = format!("{}{}", ended.stdout, ended.stderr);
+            assert!(ended.code != Some(0) && !shown.contains("hunter2"), "{location}: {shown}");
+        }
     }
 }
 
