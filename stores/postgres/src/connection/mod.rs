@@ -24,7 +24,7 @@ pub(crate) use self::{
     failure::{Failure, SharedFailure},
     slots::Cancel,
     statement::Sql,
-    transaction::{LONG_CALL_DEADLINES, begin},
+    transaction::{LONG_CALL_DEADLINES, begin, begin_long},
 };
 use self::{
     slots::{AcquiredConnection, Slots},
@@ -79,7 +79,7 @@ pub(crate) struct Connections {
 
 impl Connections {
     pub(crate) fn new(pool: Pool, cancel: Cancel, naming: Naming, deadline: Duration) -> Self {
-        let (begin, begin_long) = (begin(deadline).into(), begin(deadline.saturating_mul(LONG_CALL_DEADLINES)).into());
+        let (begin, begin_long) = (begin(deadline).into(), begin_long(deadline).into());
         Self { slots: Slots::new(pool, cancel, deadline), naming, begin, begin_long }
     }
 
