@@ -108,7 +108,7 @@ impl StoreArguments {
             }
             Location::Database(url) => {
                 let steps = self.postgres().pending_migrations(url).await;
-                let steps = steps.map_err(|error| OpenError::of_postgres(&error))?;
+                let steps = steps.map_err(|error| OpenError::of_postgres(location, &error))?;
                 steps.iter().map(|step| PendingMigration::new(step.part(), step.version(), step)).collect()
             }
         };
@@ -123,7 +123,7 @@ impl StoreArguments {
                 steps.iter().map(|step| (step.part().into(), step.version())).collect()
             }
             Location::Database(_) => {
-                let steps = self.postgres().migrations().map_err(|error| OpenError::of_postgres(&error))?;
+                let steps = self.postgres().migrations().map_err(|error| OpenError::of_postgres(location, &error))?;
                 steps.iter().map(|step| (step.part().into(), step.version())).collect()
             }
         };

@@ -63,7 +63,10 @@ fn file_of_another_kind_is_a_blocker() {
     fs::write(&path, "notes, ".repeat(1000)).unwrap();
     let report = at(path.to_str().unwrap());
     report.assert_row("store", "blocker", "notes.txt");
-    assert_eq!(report.row("store")["action"], "name a store's file that can be read and written");
+    assert_eq!(
+        report.row("store")["action"],
+        "name a store's file that can be read and written, on a disk with free space"
+    );
 }
 
 #[test]

@@ -81,7 +81,7 @@ fn newer_schema_is_rejected() {
     drop(connection);
     assert_error(
         &stats(&store.location),
-        &["the tables of the inbox have version 9", "use the release that migrated them"],
+        &[&store.name, "the tables of the inbox have version 9", "use the release that migrated them"],
     );
 }
 
@@ -89,7 +89,18 @@ fn newer_schema_is_rejected() {
 async fn newer_schema_on_postgres_is_rejected() {
     let Some(store) = TestStore::postgres("newer schema on postgres is rejected").await else { return };
     store.execute("UPDATE klikit_schema SET version = 9 WHERE part = 'inbox'").await;
-    assert_error(&stats(&store.location), &["the tables of the inbox have schema version 9", "upgrade it"]);
+    assert_error(
+        &stats(&store.location),
+        &[&store.name, "the tables of the inbox have schema version 9", "use the release that migrated them"],
+    );
+}
+
+#[tokio::test]
+async fn missing_table_is_reported() {
+    for store in TestStore::each("missing table is reported").await {
+        store.execute("DROP TABLE klikit_inbox_pause").await;
+        assert_error(&stats(&store.location), &[&store.name, "klikit_inbox_pause"]);
+    }
 }
 
 #[test]
