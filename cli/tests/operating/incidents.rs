@@ -173,6 +173,16 @@ async fn poison_order() {
 async fn wrong_clock() {
     let service = Service::in_file();
     let worker = service.expire_first().await;
+    let path = service.folder.path().join("klikit.db");
+    // The system clock was set back by an hour after the delivery was accepted.
+    let step =
+        "UPDATE klikit_clock SET ahead = ahead + 3600000, latest = latest + 3600000, generation = generation + 1";
+    rusqlite::Connection::open(path).unwrap().execute_batch(step).unwrap();
+    assert_shown("klikit doctor");
+    let report = shell(&service).run("klikit doctor", 1);
+    let clock = report.lines().find(|line| line.starts_with("clock ")).unwrap();
+    assert!(clock.contains("warning") && clock.contains("ahead of this machine's"), "{report}");
+
     let command = "klikit inbox retry --reason 'expired before it was handled'";
     assert_eq!(shell(&service).act(command), "Retried 1 delivery.\n");
     service.until("it is handled", |counts| counts.done == 1).await;
