@@ -136,7 +136,7 @@ impl Keyring {
     ///
     /// To rotate the secret, set the first variable to the new secret and the second one to the old secret, and restart
     /// the service. Remove the second variable once klikit has stopped retrying what it signed with the old secret,
-    /// which takes 31 hours, or at once if the old secret has leaked.
+    /// which takes 31 hours. Do not set it if the old secret has leaked.
     ///
     /// If both variables hold the same secret, the keyring holds it once, with the id `default`.
     ///
