@@ -109,6 +109,27 @@ fn candidates_are_named_by_their_files() {
 }
 
 #[test]
+fn old_secret_in_environment_verifies() {
+    let explain = |old, options: &[&str]| {
+        let run = klikit(["explain", "--json"].into_iter().chain(options.iter().copied())).stdin(dump(BODY));
+        run.env("KLIKIT_WEBHOOK_SECRET", "the-new-secret").env("KLIKIT_WEBHOOK_SECRET_OLD", old).run()
+    };
+    let ended = explain(SECRET, &[]);
+    let explanation: Value = from_str(&ended.stdout).unwrap();
+    assert_eq!((ended.code, &explanation["secret_id"]), (Some(0), &json!("old")), "{ended}");
+    explain("", &[]).assert_error(
+        "the environment variable KLIKIT_WEBHOOK_SECRET_OLD is empty: set it to the webhook_secret_key before the \
+         rotation, or remove the variable",
+    );
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("new");
+    fs::write(&file, "the-new-secret").unwrap();
+    let ended = explain(SECRET, &["--secret-file", file.to_str().unwrap()]);
+    assert_eq!(ended.code, Some(1), "{ended}");
+}
+
+#[test]
 fn receiver_settings_change_the_verdict() {
     let signed_at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_790_000_000);
     let delivery = SignedDelivery::timestamped(SECRET, signed_at, "evt-1", "order.created", r#"{"id":42}"#);

@@ -25,6 +25,7 @@ use crate::{
     receivers::{
         Receiver,
         flawed::{self, Fault},
+        own::{self, OLD_SECRET},
     },
     support::{SECRET, examples, klikit, shell},
 };
@@ -144,6 +145,36 @@ fn rejects_bad_input() {
         assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.lines().count()), (Some(2), "", 1), "{ended}");
         assert!(ended.stderr.contains(words), "{words:?} is not in {ended}");
     }
+}
+
+#[test]
+fn old_secret_comes_from_environment_or_file() {
+    let receiver = Receiver::serve(own::verify);
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("secret");
+    fs::write(&file, SECRET).unwrap();
+    let file = file.to_str().unwrap();
+    let run = |old, options: &[&str]| {
+        let arguments = ["conform", receiver.url(), "--json", "--only", "rotated-secret"];
+        let run = klikit(arguments.into_iter().chain(options.iter().copied()));
+        run.env("KLIKIT_WEBHOOK_SECRET_OLD", old).run()
+    };
+    for (old, options, result, seen) in [
+        (OLD_SECRET, &[][..], "pass", "both secrets are accepted"),
+        ("a forgotten secret", &[], "fail", "signed with the old secret: 403"),
+        (OLD_SECRET, &["--secret-file", file], "not_observable", "with --old-secret-file"),
+        (OLD_SECRET, &["--old-secret-file", file], "not_observable", "the old secret is the same as the new one"),
+    ] {
+        let ended = run(old, options);
+        let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+        let row = &report["rows"][0];
+        assert_eq!(row["result"], result, "{ended}");
+        assert!(row["seen"].as_str().unwrap().contains(seen), "{seen:?} is not in {ended}");
+    }
+    run(" ", &[]).assert_error(
+        "the environment variable KLIKIT_WEBHOOK_SECRET_OLD is blank: set it to the webhook_secret_key before the \
+         rotation, or remove the variable",
+    );
 }
 
 #[test]

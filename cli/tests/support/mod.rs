@@ -44,20 +44,21 @@ struct Pipe {
     bytes: Vec<u8>,
 }
 
-/// Prepares a run with [`SECRET`] in the environment and an empty standard input.
+/// Prepares a run with [`SECRET`] as the only secret in the environment, and an empty standard input.
 pub(crate) fn klikit<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Klikit {
     let mut command = Command::new(env!("CARGO_BIN_EXE_klikit"));
-    command.args(arguments).env("KLIKIT_WEBHOOK_SECRET", SECRET);
-    Klikit { command, stdin: Vec::new() }
+    command.args(arguments);
+    Klikit::with_secret(command)
 }
 
-/// Prepares a run of a line in a shell that finds the command, in a folder, with [`SECRET`] in the environment.
+/// Prepares a run of a line in a shell that finds the command, in a folder, with [`SECRET`] as the only secret in the
+/// environment.
 pub(crate) fn shell(line: &str, folder: &Path) -> Klikit {
     let programs = Path::new(env!("CARGO_BIN_EXE_klikit")).parent().expect("a folder");
     let path = format!("{}:{}", programs.display(), env::var("PATH").expect("the path is UTF-8"));
     let mut command = Command::new("sh");
-    command.args(["-c", line]).current_dir(folder).env("PATH", path).env("KLIKIT_WEBHOOK_SECRET", SECRET);
-    Klikit { command, stdin: Vec::new() }
+    command.args(["-c", line]).current_dir(folder).env("PATH", path);
+    Klikit::with_secret(command)
 }
 
 /// Returns the examples that the help of a command ends with. Asserts that the README shows each.
@@ -74,6 +75,11 @@ pub(crate) fn examples<'a>(command: impl IntoIterator<Item = &'a str>) -> Vec<St
 }
 
 impl Klikit {
+    fn with_secret(mut command: Command) -> Self {
+        command.env("KLIKIT_WEBHOOK_SECRET", SECRET).env_remove("KLIKIT_WEBHOOK_SECRET_OLD");
+        Self { command, stdin: Vec::new() }
+    }
+
     /// Sets a variable of the environment.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);

@@ -65,7 +65,9 @@ pub(crate) struct Conform {
     #[command(flatten)]
     basic: BasicArguments,
 
-    /// Check that the receiver still accepts the secret before the rotation, which is in this file
+    /// Read the secret before the rotation from a file, instead of the environment variable KLIKIT_WEBHOOK_SECRET_OLD
+    ///
+    /// The receiver must still accept it. With --secret-file, the variable is not read.
     #[arg(long, value_name = "FILE")]
     old_secret_file: Option<PathBuf>,
 
@@ -90,7 +92,10 @@ impl Conform {
     pub(crate) async fn run(&self, output: &mut Output) -> Result<Outcome, CliError> {
         // Check everything else before the command asks for the secret.
         let target = self.target.resolve().await?;
-        let old_secret = self.old_secret_file.as_deref().map(secret::from_file).transpose()?;
+        let old_secret = match &self.old_secret_file {
+            Some(path) => Some(secret::from_file(path)?),
+            None => self.secret.read_old()?,
+        };
         let failing = self.failing.as_deref().map(input::read).transpose()?.map(Into::into);
         // Open the file now, so that a wrong path is found before the checks have run.
         let junit = self.junit.as_deref().map(|path| create(path).map(|file| (file, path))).transpose()?;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use reqwest::Url;
 use tower_klikit::{EventType, header::SIGNATURE};
 
@@ -40,7 +41,13 @@ pub(super) async fn rotated_secret(session: &Session) -> Checked {
         return Err(Finding::not_observable("name the secret before the rotation with --old-secret-file"));
     };
     let new = session.samples.delivery();
-    let old = new.clone().header(SIGNATURE, old_secret.sign(new.body()).to_string());
+    let signature = old_secret.sign(new.body()).to_string();
+    if new.request::<Bytes>().headers().get(SIGNATURE).is_some_and(|value| *value == signature) {
+        return Err(Finding::not_observable(
+            "the old secret is the same as the new one: name the one before the rotation",
+        ));
+    }
+    let old = new.clone().header(SIGNATURE, signature);
     session.accepted("signed with the old secret", &old).await?;
     let answer = session.accepted("the same delivery, signed with the new secret", &new).await?;
     match session.marks().map(|marks| marks.meaning(&answer)) {
