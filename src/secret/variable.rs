@@ -1,3 +1,5 @@
+//! The environment variables that hold secrets.
+
 use std::env;
 
 use zeroize::Zeroizing;
