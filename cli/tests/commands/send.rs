@@ -188,11 +188,11 @@ fn plain_http_needs_no_certificates() {
 #[test]
 fn late_responses_are_failures() {
     let late = Receiver::start(|_, _| Reply::Late(Duration::from_secs(20), 200));
-    let endless = Receiver::start(|_, _| Reply::Endless);
-    let run = |receiver: Receiver| thread::spawn(move || send(&receiver, &["--retries", "0"]));
+    let endless = Receiver::start(|number, _| if number == 0 { Reply::Status(200) } else { Reply::Endless });
+    let run = |receiver: Receiver, count| thread::spawn(move || send(&receiver, &["--retries", "0", "--count", count]));
     for (thread, failure) in [
-        (run(late), "no response within 10 s"),
-        (run(endless), "the response began with 200 and did not end within 10 s"),
+        (run(late, "1"), "no response within 10 s"),
+        (run(endless, "2"), "the response began with 200 and did not end within 10 s"),
     ] {
         let (code, report) = thread.join().unwrap();
         assert_eq!((code, &report["timed_out"], &report["failed"]), (Some(1), &json!(1), &json!(1)), "{report}");
@@ -200,6 +200,14 @@ fn late_responses_are_failures() {
         let slowest = report["latency_ms"]["max"].as_f64().unwrap();
         assert!((9_990.0..19_000.0).contains(&slowest), "{report}");
     }
+}
+
+#[test]
+fn response_before_an_endless_one_may_be_a_failure() {
+    let receiver = Receiver::start(|number, _| if number == 0 { Reply::Status(500) } else { Reply::Endless });
+    let (code, report) = send(&receiver, &["--retries", "1"]);
+    let counts = [&report["timed_out"], &report["failed"], &report["attempts"]];
+    assert_eq!((code, counts), (Some(1), [&json!(1), &json!(1), &json!(2)]));
 }
 
 #[test]

@@ -9,7 +9,10 @@ use std::{
 
 use tokio::net::TcpSocket;
 
-use crate::{receiver::Receiver, support::klikit};
+use crate::{
+    receiver::{Receiver, Reply},
+    support::klikit,
+};
 
 fn refused() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -69,6 +72,21 @@ fn receiver_that_never_responds_is_an_error() {
         "{ended}"
     );
     assert_eq!((ended.code, ended.stderr.lines().count(), &*ended.stdout), (Some(2), 1, ""));
+}
+
+#[test]
+fn first_response_without_an_end_is_an_error() {
+    for options in [&[][..], &["--count", "20", "--concurrency", "4"], &["--corrupt", "100%"]] {
+        let receiver = Receiver::start(|_, _| Reply::Endless);
+        let ended = klikit(["send", &receiver.url].into_iter().chain(options.iter().copied())).run();
+        ended.assert_error(&format!(
+            "{}: the response began with 200 and did not end within 10 s: name the URL of a webhook endpoint, not of a \
+             stream",
+            receiver.url
+        ));
+        let attempts = if options.contains(&"4") { 4 } else { 1 };
+        assert_eq!(receiver.received().len(), attempts, "{options:?}");
+    }
 }
 
 #[test]

@@ -198,8 +198,8 @@ fn receiver_that_hangs_up_is_an_error() {
 fn first_response_without_an_end_is_an_error() {
     let receiver = Receiver::serve(|| Router::new().fallback(async || Response::new(Body::new(flawed::Endless))));
     klikit(["conform", receiver.url()]).run().assert_error(&format!(
-        "{} cannot be judged: the response began with 200 and did not end within 10 s: let the receiver end its \
-         responses, or correct the URL",
+        "{}: the response began with 200 and did not end within 10 s: name the URL of a webhook endpoint, not of a \
+         stream",
         receiver.url()
     ));
 }

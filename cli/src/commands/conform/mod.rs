@@ -136,12 +136,7 @@ impl Conform {
         let session = Session::begin(sender, samples, options).await;
         match session.first() {
             Err(NoAnswer::Failed(reason)) => return Err(target.unreached(reason)),
-            Err(unfinished @ NoAnswer::Unfinished(_)) => {
-                return Err(CliError::new(format_args!(
-                    "{} cannot be judged: {unfinished}: let the receiver end its responses, or correct the URL",
-                    target.url()
-                )));
-            }
+            Err(endless @ NoAnswer::Unfinished(_)) => return Err(target.endless(endless)),
             Err(NoAnswer::Late) | Ok(_) => {}
         }
         for check in self.chosen() {

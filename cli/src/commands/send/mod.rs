@@ -41,6 +41,9 @@ const CONCURRENCY_WITH_RATE: NonZeroU32 = NonZeroU32::new(64).unwrap();
 /// response arrives within 10 seconds, and a failed delivery is retried after 30 seconds, 2 and 10 minutes, 1, 6 and 24
 /// hours. Before the first delivery, the command opens one connection without a request, to find a wrong URL.
 ///
+/// If the first response of the run begins and does not end within 10 seconds, the command stops with an error, because
+/// the URL is not that of a webhook endpoint. After a complete response, such a response is a failure of its delivery.
+///
 /// The exit code is 1 if a delivery failed in the end, or if the receiver did not reject an altered one.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -140,10 +143,13 @@ impl Send {
 
         let started = Instant::now();
         let tally = run::run(client, target.url().clone(), &plan, self.pace(), &interrupt).await;
-        if let Some(reason) = tally.unreachable()
-            && !interrupt.is_requested()
-        {
-            return Err(target.unreached(reason));
+        if !interrupt.is_requested() {
+            if let Some(reason) = tally.unreachable() {
+                return Err(target.unreached(reason));
+            }
+            if let Some(endless) = &tally.endless {
+                return Err(target.endless(endless));
+            }
         }
         let outcome = match (interrupt.is_requested(), tally.has_fault()) {
             (true, _) => Outcome::Interrupted,

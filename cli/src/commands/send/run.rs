@@ -11,7 +11,7 @@ use bytes::Bytes;
 use indicatif::ProgressBar;
 use reqwest::{Client, Url};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
     task::{JoinError, JoinSet},
     time::{Instant, sleep, sleep_until},
 };
@@ -22,7 +22,7 @@ use super::{
     tally::Tally,
 };
 use crate::{
-    exchange::{exchange, is_success},
+    exchange::{Exchange, exchange, is_success},
     interrupt::Interrupt,
     output,
 };
@@ -51,10 +51,12 @@ struct Shared {
     /// A permit for each attempt.
     attempts: Arc<Semaphore>,
     tally: Mutex<Tally>,
+    /// Notified if the first response of the run does not end.
+    endless: Notify,
     progress: ProgressBar,
 }
 
-/// Sends all deliveries. Returns the results, which are incomplete after ctrl-c.
+/// Sends all deliveries. Returns the results, which are incomplete after ctrl-c, or if the first response does not end.
 pub(crate) async fn run(client: Client, url: Url, plan: &Plan, pace: Pace, interrupt: &Interrupt) -> Tally {
     let concurrency = usize::try_from(pace.concurrency.get()).expect("a pointer has at least 32 bits");
     let shared = Arc::new(Shared {
@@ -63,6 +65,7 @@ pub(crate) async fn run(client: Client, url: Url, plan: &Plan, pace: Pace, inter
         pauses: FakeKlikit::PAUSES.iter().take(pace.retries).map(|pause| pause.div_f64(pace.speed)).collect(),
         attempts: Arc::new(Semaphore::new(concurrency)),
         tally: Mutex::new(Tally::new()),
+        endless: Notify::new(),
         progress: output::progress("{bar:30} {human_pos}/{human_len} deliveries, {eta} left", plan.len()),
     });
     let mut tasks = JoinSet::new();
@@ -74,6 +77,7 @@ pub(crate) async fn run(client: Client, url: Url, plan: &Plan, pace: Pace, inter
     };
     tokio::select! {
         () = all => {}
+        () = shared.endless.notified() => {}
         () = interrupt.requested() => {}
     }
     tasks.shutdown().await;
@@ -126,10 +130,7 @@ impl Shared {
         let last = loop {
             let (parts, body) = planned.delivery.request::<Bytes>().into_parts();
             let attempt = exchange(self.client.post(self.url.clone()).headers(parts.headers).body(body)).await;
-            if let Some(failure) = self.tally().add(&attempt, planned) {
-                // The report may come much later.
-                self.progress.println(format!("first failure: {failure}"));
-            }
+            self.count(&attempt, planned);
             drop(permitted);
             match pauses.next() {
                 Some(pause) if !is_success(&attempt) => sleep(*pause).await,
@@ -148,6 +149,17 @@ impl Shared {
             (true, false) => &mut tally.corrupt_unanswered,
         } += 1;
         self.progress.inc(1);
+    }
+
+    fn count(&self, attempt: &Exchange, planned: &Planned) {
+        let mut tally = self.tally();
+        let first_failure = tally.add(attempt, planned);
+        if tally.endless.is_some() {
+            self.endless.notify_one();
+        } else if let Some(failure) = first_failure {
+            // The report may come much later.
+            self.progress.println(format!("first failure: {failure}"));
+        }
     }
 
     fn tally(&self) -> MutexGuard<'_, Tally> {

@@ -33,6 +33,8 @@ pub(crate) struct Tally {
     pub(crate) no_response: BTreeMap<String, u64>,
     /// The first response that klikit counts as a failure, of a delivery that was not altered.
     pub(crate) first_failure: Option<String>,
+    /// The first response of the run if it did not end, so that the URL is not that of a webhook endpoint.
+    pub(crate) endless: Option<NoAnswer>,
     latencies: Histogram<u64>,
 }
 
@@ -52,6 +54,7 @@ impl Tally {
             timed_out: 0,
             no_response: BTreeMap::new(),
             first_failure: None,
+            endless: None,
             latencies,
         }
     }
@@ -63,7 +66,10 @@ impl Tally {
                 *self.statuses.entry(answer.status.as_u16()).or_default() += 1;
                 self.record(answer.time);
             }
-            Err(NoAnswer::Late | NoAnswer::Unfinished(_)) => {
+            Err(error @ (NoAnswer::Late | NoAnswer::Unfinished(_))) => {
+                if matches!(error, NoAnswer::Unfinished(_)) && self.statuses.is_empty() {
+                    self.endless = Some(error.clone());
+                }
                 self.timed_out += 1;
                 self.record(FakeKlikit::TIMEOUT);
             }
