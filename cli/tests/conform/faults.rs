@@ -112,6 +112,11 @@ fn concurrent_duplicates_finds_check_then_insert() {
 }
 
 #[test]
+fn concurrent_duplicates_finds_a_crash() {
+    assert_fails(Fault::CrashesOnCopies, &["concurrent-duplicates"]);
+}
+
+#[test]
 fn same_id_other_body_finds_trust_in_the_id() {
     assert_fails(Fault::TrustsId, &["same-id-other-body"]);
 }
@@ -144,6 +149,13 @@ fn trailing_slash_finds_a_redirect() {
 #[test]
 fn answer_time_finds_answers_over_a_second() {
     let receiver = Receiver::serve(|| flawed::with(Fault::Delays(Duration::from_millis(1100))));
+    let report = conform_only(receiver.url(), "genuine,answer-time");
+    assert_eq!((report.with_result("fail"), report.with_result("pass")), (vec!["answer-time"], vec!["genuine"]));
+}
+
+#[test]
+fn answer_time_finds_a_crash() {
+    let receiver = Receiver::serve(|| flawed::with(Fault::CrashesAfter(10)));
     let report = conform_only(receiver.url(), "genuine,answer-time");
     assert_eq!((report.with_result("fail"), report.with_result("pass")), (vec!["answer-time"], vec!["genuine"]));
 }

@@ -71,6 +71,8 @@ pub(crate) enum Fault {
     RejectsDuplicates,
     /// Looks for a duplicate and marks the delivery in two steps.
     ChecksThenInserts,
+    /// Crashes if a copy arrives while the delivery is being handled.
+    CrashesOnCopies,
     /// Takes each delivery with a known id for a duplicate.
     TrustsId,
     /// Marks a delivery as handled before its handler has succeeded.
@@ -81,6 +83,8 @@ pub(crate) enum Fault {
     RedirectsSlash,
     /// Answers after this time.
     Delays(Duration),
+    /// Crashes on each delivery after this number of handled ones, for example because it does not close its files.
+    CrashesAfter(usize),
     /// Sends an answer that does not end to a delivery of several orders.
     AnswersBatchesEndlessly,
 }
@@ -223,6 +227,7 @@ impl Partner {
             self.claim(&key)
         };
         match before {
+            Some(Progress::Running) if self.has(Fault::CrashesOnCopies) => panic!("crashed, as the test wants"),
             Some(Progress::Running) => return Err(error(StatusCode::SERVICE_UNAVAILABLE, "in progress")),
             Some(Progress::Done) if self.has(Fault::RejectsDuplicates) => {
                 return Err(error(StatusCode::CONFLICT, "duplicate"));
@@ -242,6 +247,9 @@ impl Partner {
     async fn handle(&self, body: &[u8]) -> Result<Response, Response> {
         // The work of a handler, such as a print of the order.
         sleep(ROUND_TRIP).await;
+        if let Some(Fault::CrashesAfter(handled)) = self.fault {
+            assert!(self.known().len() <= handled, "crashed, as the test wants");
+        }
         let event: Event =
             serde_json::from_slice(body).map_err(|_| error(StatusCode::BAD_REQUEST, "malformed event"))?;
         if event.orders.len() > 1 && self.has(Fault::RejectsBatches) {

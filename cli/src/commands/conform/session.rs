@@ -129,6 +129,7 @@ pub(super) fn rejection(name: &str, exchange: Exchange) -> Checked<Answer> {
     }
 }
 
-fn no_answer(name: &str, error: &NoAnswer) -> Finding {
+/// Returns the finding of a check that needs an answer to this delivery.
+pub(super) fn no_answer(name: &str, error: &NoAnswer) -> Finding {
     Finding::fail(format!("{name}: {error}"))
 }

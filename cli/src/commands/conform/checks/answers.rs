@@ -1,18 +1,13 @@
 //! The answers to genuine deliveries.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use reqwest::Url;
 use tower_klikit::{EventType, header::SIGNATURE};
 
-use crate::{
-    commands::conform::{
-        finding::{Checked, Finding},
-        marks::Meaning,
-        session::{Session, rejection, success},
-    },
-    exchange::{Exchange, NoAnswer},
+use crate::commands::conform::{
+    finding::{Checked, Finding},
+    marks::Meaning,
+    session::{Session, rejection, success},
 };
 
 /// The number of deliveries whose answers are timed.
@@ -92,25 +87,19 @@ pub(super) async fn trailing_slash(session: &Session) -> Checked {
 /// Measures the answers to deliveries that are sent one after the other.
 pub(super) async fn answer_time(session: &Session) -> Checked {
     let limit = session.options.answer_within;
-    let mut slowest = time_of(session.first())?;
+    let mut slowest = match session.first() {
+        Ok(answer) => answer.time,
+        Err(error) => return Err(Finding::fail(error.to_string())),
+    };
     session.require_acceptance()?;
     for _ in 0..TIMED {
-        let exchange = session.sender.send(&session.samples.delivery()).await;
-        slowest = slowest.max(time_of(&exchange)?);
-        success("a genuine delivery", exchange)?;
+        let answer = session.accepted("a genuine delivery", &session.samples.delivery()).await?;
+        slowest = slowest.max(answer.time);
         if slowest > limit {
             return Err(Finding::fail(format!("{} ms, over {} ms", slowest.as_millis(), limit.as_millis())));
         }
     }
     Ok(format!("the slowest of {TIMED} answers took {} ms", slowest.as_millis()))
-}
-
-fn time_of(exchange: &Exchange) -> Checked<Duration> {
-    match exchange {
-        Ok(answer) => Ok(answer.time),
-        Err(error @ (NoAnswer::Late | NoAnswer::Unfinished(_))) => Err(Finding::fail(error.to_string())),
-        Err(error @ NoAnswer::Failed(_)) => Err(Finding::not_observable(error.to_string())),
-    }
 }
 
 /// Adds a slash to the path, or removes it. Returns `None` if the path is `/`.

@@ -15,7 +15,7 @@ use crate::{
         marks::Meaning,
         paced::PacedBody,
         sender::{Sender, headers},
-        session::{Session, success},
+        session::{Session, no_answer, success},
     },
     exchange::{Answer, Exchange, NoAnswer},
 };
@@ -47,7 +47,7 @@ pub(super) async fn concurrent(session: &Session) -> Checked {
         let delivery = session.samples.delivery();
         let mut new = 0;
         for exchange in send_copies(&session.sender, &delivery).await {
-            let answer = exchange.map_err(|error| Finding::not_observable(format!("a copy: {error}")))?;
+            let answer = exchange.map_err(|error| no_answer("a copy", &error))?;
             if !answer.status.is_success() {
                 rejected += 1;
                 continue;
