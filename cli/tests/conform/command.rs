@@ -105,6 +105,45 @@ fn writes_junit() {
 }
 
 #[test]
+fn failed_run_keeps_the_old_junit_file() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("conform.xml");
+    fs::write(&file, "the old report").unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let ended = klikit(["conform", &format!("http://{free}/"), "--junit", file.to_str().unwrap()]).run();
+    assert_eq!((ended.code, ended.stderr.lines().count()), (Some(2), 1), "{ended}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "the old report");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+#[cfg(unix)]
+#[test]
+fn junit_replaces_a_file_behind_a_symlink() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    let receiver = flawed();
+    let directory = TempDir::new().unwrap();
+    let [file, link] = ["conform.xml", "link.xml"].map(|name| directory.path().join(name));
+    fs::write(&file, "the old report").unwrap();
+    fs::set_permissions(&file, PermissionsExt::from_mode(0o640)).unwrap();
+    symlink(&file, &link).unwrap();
+    let ended = klikit(["conform", receiver.url(), "--junit", link.to_str().unwrap(), "--only", "genuine"]).run();
+    assert_eq!(ended.code, Some(0), "{ended}");
+    assert!(link.is_symlink() && fs::read_to_string(&file).unwrap().contains("genuine"));
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn failed_write_of_junit_keeps_the_printed_report() {
+    let receiver = flawed();
+    let ended = klikit(["conform", receiver.url(), "--junit", "/dev/full", "--only", "genuine"]).run();
+    let error = "error: cannot write /dev/full: No space left on device (os error 28): check the disk\n";
+    assert_eq!((ended.code, &*ended.stderr), (Some(2), error), "{ended}");
+    assert!(ended.stdout.contains("1 passed, 0 failed"), "{ended}");
+}
+
+#[test]
 fn wrong_secret_leaves_the_rest_unseen() {
     let receiver = Receiver::serve(flawed::sound);
     let ended = klikit(["conform", receiver.url(), "--json"]).env("KLIKIT_WEBHOOK_SECRET", "another secret").run();
@@ -138,6 +177,7 @@ fn rejects_bad_input() {
         (&[&free, "--old-secret-file", empty], "empty"),
         (&[&free, "--failing", missing], "cannot read"),
         (&[&free, "--junit", unwritable], "cannot write"),
+        (&[&free, "--junit", directory.path().to_str().unwrap()], "cannot write"),
         (&[&free, "--only", "everything"], "invalid value 'everything'"),
         (&[&free, "--answer-within", "0"], "0 is not in 1..=10000"),
     ] {

@@ -6,6 +6,7 @@
 mod check;
 mod checks;
 mod finding;
+mod junit;
 mod marks;
 mod paced;
 mod report;
@@ -13,11 +14,7 @@ mod samples;
 mod sender;
 mod session;
 
-use std::{
-    fs::File,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 use tokio::select;
@@ -25,6 +22,7 @@ use tokio::select;
 use self::{
     check::Check,
     finding::Row,
+    junit::JunitFile,
     report::Report,
     samples::Samples,
     sender::Sender,
@@ -97,8 +95,8 @@ impl Conform {
             None => self.secret.read_old()?,
         };
         let failing = self.failing.as_deref().map(input::read).transpose()?.map(Into::into);
-        // Open the file now, so that a wrong path is found before the checks have run.
-        let junit = self.junit.as_deref().map(|path| create(path).map(|file| (file, path))).transpose()?;
+        // A wrong path is found before the checks have run.
+        let junit = self.junit.as_deref().map(JunitFile::open).transpose()?;
         let samples = Samples::new(self.secret.read()?);
         let sender = Sender::new(&target, self.basic.read()?)?;
         let options = Options { old_secret, failing, answer_within: Duration::from_millis(self.answer_within) };
@@ -110,10 +108,12 @@ impl Conform {
             () = interrupt.requested() => {}
         }
         let report = Report { url: target.url().to_string(), rows, interrupted: interrupt.is_requested() };
-        if let Some((file, path)) = junit {
-            report.write_junit(file, path)?;
-        }
         report.print(output)?;
+        // A failed write of the file does not lose the report.
+        output.flush()?;
+        if let Some(file) = junit {
+            file.write(&report.to_junit())?;
+        }
         Ok(match (report.interrupted, report.has_failed()) {
             (true, _) => Outcome::Interrupted,
             (false, true) => Outcome::FaultFound,
@@ -151,10 +151,4 @@ impl Conform {
     fn chosen(&self) -> impl Iterator<Item = Check> {
         Check::value_variants().iter().copied().filter(|check| self.only.is_empty() || self.only.contains(check))
     }
-}
-
-fn create(path: &Path) -> Result<File, CliError> {
-    File::create(path).map_err(|error| {
-        CliError::caused(format_args!("cannot write {}", path.display()), &error, "name a file that can be written")
-    })
 }

@@ -1,7 +1,5 @@
 //! The report of a run: a table, JSON, or JUnit's XML.
 
-use std::{fs::File, path::Path};
-
 use quick_junit::{NonSuccessKind, Report as JunitReport, TestCase, TestCaseStatus, TestSuite};
 use serde::Serialize;
 
@@ -79,8 +77,8 @@ impl Report {
         }
     }
 
-    /// Writes the report as JUnit's XML. A check that is not observable is skipped.
-    pub(super) fn write_junit(&self, file: File, path: &Path) -> Result<(), CliError> {
+    /// Returns the report as JUnit's XML. A check that is not observable is skipped.
+    pub(super) fn to_junit(&self) -> String {
         let mut suite = TestSuite::new(self.url.as_str());
         for Row { check, finding } in &self.rows {
             let mut status = match finding.outcome {
@@ -98,9 +96,7 @@ impl Report {
         }
         let mut report = JunitReport::new("klikit conform");
         report.add_test_suite(suite);
-        report.serialize(file).map_err(|error| {
-            CliError::caused(format_args!("cannot write {}", path.display()), &error, "check the disk")
-        })
+        report.to_string().expect("writing to memory does not fail")
     }
 
     fn count(&self, outcome: Outcome) -> usize {
