@@ -147,11 +147,25 @@ fn failure_after_all_retries_is_a_fault() {
     let receiver = Receiver::start(|_, _| Reply::Text(500, "\u{1b}[31mout of\npaper".into()));
     let ended = klikit(["send", &receiver.url, "--retries", "2"]).run();
     assert_eq!((ended.code, &*ended.stderr), (Some(1), ""));
-    assert!(ended.stdout.contains("failed: klikit would dead-letter them  1\n"), "{ended}");
+    assert!(ended.stdout.contains("\nfailed after 2 retries  1\n"), "{ended}");
     assert!(ended.stdout.contains("500 Internal Server Error  3\n"), "{ended}");
     let failure = "First failure: 500 \\u{1b}[31mout of\\npaper\n";
     assert!(ended.stdout.ends_with(failure), "{ended}");
     assert_eq!(receiver.received().len(), 3);
+}
+
+#[test]
+fn report_says_after_how_many_retries() {
+    for (retries, line) in [
+        ("0", "failed without a retry"),
+        ("1", "failed after 1 retry"),
+        ("6", "failed after 6 retries: klikit would dead-letter them"),
+    ] {
+        let receiver = Receiver::start(|_, _| Reply::Status(500));
+        let ended = klikit(["send", &receiver.url, "--retries", retries, "--speed", "1e6"]).run();
+        assert!(ended.code == Some(1) && ended.stdout.contains(&format!("\n{line}  1\n")), "{ended}");
+        assert_eq!(ended.stdout.contains(": 1 attempt in "), retries == "0", "{ended}");
+    }
 }
 
 #[test]

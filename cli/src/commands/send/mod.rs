@@ -160,6 +160,7 @@ impl Send {
             url: target.url().to_string(),
             deliveries: plan.len(),
             elapsed: started.elapsed(),
+            retries: self.retries.into(),
             is_interrupted: interrupt.is_requested(),
         };
         Report::new(tally, run).print(output)?;

@@ -18,7 +18,7 @@ pub(crate) struct Tally {
     pub(crate) delivered_at_once: u64,
     /// Deliveries with a success at a later attempt.
     pub(crate) delivered_later: u64,
-    /// Deliveries that klikit would dead-letter.
+    /// Deliveries whose last attempt failed.
     pub(crate) failed: u64,
     /// Altered deliveries that the receiver rejected, as it must.
     pub(crate) corrupt_rejected: u64,
