@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, from_str, json};
 use tower_klikit::{WebhookSecret, testing::SignedDelivery};
 
-use crate::support::{SECRET, klikit};
+use crate::support::{SECRET, assert_documented, klikit};
 
 const BODY: &str = r#"{"brand_id":1,"branch_id":2,"orders":[{"id":42,"note":"for Contoh"}]}"#;
 const REWRITTEN: &str = r#"{"branch_id": 2, "brand_id": 1, "orders": [{"id": 42, "note": "for Contoh"}]}"#;
@@ -52,6 +52,7 @@ fn cause_and_remedy_are_named() {
 #[test]
 fn json_has_stable_names() {
     let (code, mut explanation) = explain_json(&[], &dump(REWRITTEN));
+    assert_documented("`explain`", &[explanation.clone(), explain_json(&["--report"], &dump(REWRITTEN)).1]);
     let fix = explanation["fix"].take();
     let detail = explanation["detail"].take();
     assert!(fix.is_string() && detail.is_string());
