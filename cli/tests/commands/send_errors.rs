@@ -59,7 +59,6 @@ fn ctrl_c_ends_a_connection_attempt() {
     running.interrupt();
     let ended = running.wait();
     assert_eq!((ended.code, &*ended.stdout, &*ended.stderr), (Some(130), "", ""));
-    assert!(started.elapsed() < Duration::from_secs(9), "ctrl-c did not end the attempt");
 }
 
 #[test]

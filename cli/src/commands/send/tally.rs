@@ -119,3 +119,27 @@ impl Tally {
         (!is_empty).then(|| Duration::from_micros(self.latencies.value_at_quantile(percentile / 100.0)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+    use tower_klikit::testing::SignedDelivery;
+
+    use super::*;
+    use crate::exchange::Answer;
+
+    #[test]
+    fn percentiles_come_from_all_attempts() {
+        let planned = Planned { delivery: SignedDelivery::new("a secret", "{}"), is_corrupt: false };
+        let mut tally = Tally::new();
+        assert_eq!(tally.latency(50.0), None);
+        for milliseconds in [100, 100, 100, 1500] {
+            let time = Duration::from_millis(milliseconds);
+            tally.add(&Ok(Answer { status: StatusCode::OK, body: String::new(), time }), &planned);
+        }
+        let latency = |percentile| tally.latency(percentile).unwrap().as_millis();
+        assert_eq!([50.0, 75.0, 76.0, 100.0].map(latency), [100, 100, 1500, 1500]);
+        tally.add(&Err(NoAnswer::Late), &planned);
+        assert_eq!(tally.latency(100.0).unwrap().as_secs(), FakeKlikit::TIMEOUT.as_secs());
+    }
+}
