@@ -1,9 +1,6 @@
 //! Deliveries of made-up orders, each with a new event id and a new order id.
 
-use std::{
-    hash::{BuildHasher, Hasher, RandomState},
-    sync::atomic::{AtomicU32, Ordering},
-};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use tower_klikit::{
@@ -13,6 +10,8 @@ use tower_klikit::{
         orders::{self, FakeOrder},
     },
 };
+
+use crate::random::random;
 
 /// The smallest order id. The ids fit into 32 bits, as receivers may expect, and are far above those of real orders.
 const FIRST_ORDER: i64 = 2_000_000_000;
@@ -30,7 +29,7 @@ pub(super) struct Samples {
 
 impl Samples {
     pub(super) fn new(secret: WebhookSecret) -> Self {
-        Self { secret, run: RandomState::new().build_hasher().finish(), orders: AtomicU32::new(0) }
+        Self { secret, run: random(), orders: AtomicU32::new(0) }
     }
 
     /// Makes a delivery of a small order.

@@ -1,10 +1,9 @@
 //! The deliveries of one run, in their order.
 
-use std::hash::{BuildHasher, RandomState};
-
 use tower_klikit::{WebhookSecret, header::EVENT_TYPE, testing::SignedDelivery};
 
 use super::{sample::Sample, values::Percent};
+use crate::random::random;
 
 /// The deliveries of one run.
 #[derive(Debug)]
@@ -38,7 +37,7 @@ pub(crate) struct Planned {
 
 impl Identity {
     pub(crate) fn new(first_order: Option<u64>) -> Self {
-        let random = RandomState::new().hash_one(());
+        let random = random();
         // Receivers may store the id in 32 bits with a sign. The run's last id must fit too.
         let first_order = first_order.unwrap_or(1_000_000 + random % 1_000_000_000);
         Self { first_order, run: format!("{random:016x}") }
