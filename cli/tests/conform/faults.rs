@@ -36,6 +36,18 @@ fn forged_finds_de_duplication_before_verification() {
 }
 
 #[test]
+fn forged_finds_partial_comparison() {
+    assert_fails(Fault::ComparesHalf, &["forged"]);
+    assert_fails(Fault::ComparesGivenDigits, &["forged"]);
+}
+
+#[test]
+fn forged_finds_verification_of_some_requests() {
+    assert_fails(Fault::VerifiesKnownEvents, &["forged"]);
+    assert_fails(Fault::VerifiesJson, &["forged"]);
+}
+
+#[test]
 fn unsigned_finds_optional_verification() {
     assert_fails(Fault::AcceptsUnsigned, &["unsigned"]);
 }

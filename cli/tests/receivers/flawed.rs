@@ -16,14 +16,17 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
     routing::post,
 };
-use http::{HeaderMap, StatusCode, header::CONTENT_LENGTH};
+use http::{
+    HeaderMap, HeaderName, StatusCode,
+    header::{CONTENT_LENGTH, CONTENT_TYPE},
+};
 use http_body::{Body as HttpBody, Frame};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 use tower_klikit::{
     WebhookSecret,
-    header::{EVENT_ID, SIGNATURE},
+    header::{EVENT_ID, EVENT_TYPE, SIGNATURE},
 };
 
 use crate::support::SECRET;
@@ -43,6 +46,14 @@ pub(crate) enum Fault {
     VerifiesNothing,
     /// Verifies a signature only if there is one.
     AcceptsUnsigned,
+    /// Compares only the first half of the signature.
+    ComparesHalf,
+    /// Compares only as many digits as the signature has.
+    ComparesGivenDigits,
+    /// Verifies only the events that it handles.
+    VerifiesKnownEvents,
+    /// Verifies only JSON, because its framework keeps the bytes of no other body.
+    VerifiesJson,
     /// Looks for duplicates before it verifies.
     DeduplicatesBeforeVerifying,
     /// Accepts the secret of klikit's samples too.
@@ -187,6 +198,16 @@ impl Partner {
         if self.has(Fault::FailsOnNonAscii) && is_beyond_ascii {
             return Err(rejection(StatusCode::INTERNAL_SERVER_ERROR, "internal server error"));
         }
+        let starts_with = |name: HeaderName, start: &str| {
+            headers.get(name).is_some_and(|value| value.as_bytes().starts_with(start.as_bytes()))
+        };
+        if self.has(Fault::VerifiesKnownEvents)
+            && !starts_with(EVENT_TYPE, "klikit.order.")
+            && headers.contains_key(EVENT_TYPE)
+            || self.has(Fault::VerifiesJson) && !starts_with(CONTENT_TYPE, "application/json")
+        {
+            return Ok(());
+        }
         if self.has(Fault::VerifiesNothing) || self.has(Fault::AcceptsUnsigned) && values.is_empty() {
             return Ok(());
         }
@@ -201,7 +222,13 @@ impl Partner {
         let expected =
             secrets.iter().map(|secret| WebhookSecret::new(secret).expect("a secret").sign(&signed).to_string());
         let expected: Vec<_> = expected.collect();
-        let is_right = |value: &[u8]| expected.iter().any(|expected| expected.as_bytes() == value);
+        let is_right = |value: &[u8]| {
+            expected.iter().any(|expected| match self.fault {
+                Some(Fault::ComparesHalf) => value.len() == 64 && expected.as_bytes()[..32] == value[..32],
+                Some(Fault::ComparesGivenDigits) => !value.is_empty() && expected.as_bytes().starts_with(value),
+                _ => expected.as_bytes() == value,
+            })
+        };
         match &*values {
             [value] if is_right(value.as_bytes()) => Ok(()),
             [_, _]

@@ -1,6 +1,6 @@
 //! Deliveries that the receiver must reject.
 
-use http::HeaderValue;
+use http::{HeaderValue, header::CONTENT_TYPE};
 use tower_klikit::{
     WebhookSecret,
     header::{EVENT_ID, SIGNATURE},
@@ -26,6 +26,12 @@ pub(super) async fn forged(session: &Session) -> Checked {
     session.rejected("a random signature with a known event id", &forgery_of_known(session)).await?;
     let known = session.known_delivery().clone().header(SIGNATURE, random_signature(&session.samples));
     session.rejected("a known delivery with a random signature", &known).await?;
+    for (name, delivery) in partial_forgeries(&session.samples) {
+        session.rejected(name, &delivery).await?;
+    }
+    let forgery = || forgery(&session.samples, session.samples.body());
+    session.rejected("a random signature with an unknown event type", &forgery().event_type("test")).await?;
+    session.rejected("a random signature on a text", &forgery().header(CONTENT_TYPE, "text/plain")).await?;
     Ok(answer.to_string())
 }
 
@@ -92,6 +98,30 @@ pub(super) async fn alike(session: &Session) -> Checked {
     }
     let status = first.map(|(_, answer)| answer.status.as_u16()).unwrap_or_default();
     Ok(format!("{status} to {} kinds of forgery", forgeries.len()))
+}
+
+/// Returns deliveries whose signatures are right only in a part.
+fn partial_forgeries(samples: &Samples) -> [(&'static str, SignedDelivery); 3] {
+    let with = |change: fn(&str) -> String| {
+        let delivery = samples.delivery();
+        let signature = change(&samples.signature(delivery.body()));
+        delivery.header(SIGNATURE, signature)
+    };
+    [
+        (
+            "the right signature with another first digit",
+            with(|right| format!("{}{}", other_digit(&right[..1]), &right[1..])),
+        ),
+        (
+            "the right signature with another last digit",
+            with(|right| format!("{}{}", &right[..63], other_digit(&right[63..]))),
+        ),
+        ("the first digit of the right signature", with(|right| right[..1].to_owned())),
+    ]
+}
+
+fn other_digit(digit: &str) -> &'static str {
+    if digit == "0" { "1" } else { "0" }
 }
 
 /// Makes a delivery with a random signature.
