@@ -58,6 +58,16 @@ fn wrong_secret_finds_the_secret_of_samples() {
 }
 
 #[test]
+fn unsigned_finds_an_empty_signature() {
+    assert_fails(Fault::AcceptsEmptySignature, &["unsigned"]);
+}
+
+#[test]
+fn wrong_secret_finds_an_empty_secret() {
+    assert_fails(Fault::AcceptsEmptySecret, &["wrong-secret"]);
+}
+
+#[test]
 fn rejections_alike_finds_a_status_that_tells_why() {
     assert_fails(Fault::LeaksReason, &["rejections-alike"]);
 }
@@ -86,6 +96,11 @@ fn non_utf8_finds_errors_on_other_bytes() {
 #[test]
 fn json_written_anew_finds_parsing_and_encoding() {
     assert_fails(Fault::ReencodesJson, &["json-written-anew"]);
+}
+
+#[test]
+fn json_written_anew_finds_ignored_white_space() {
+    assert_fails(Fault::TrimsBody, &["json-written-anew"]);
 }
 
 #[test]

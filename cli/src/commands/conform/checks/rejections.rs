@@ -1,6 +1,8 @@
 //! Deliveries that the receiver must reject.
 
+use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderValue, header::CONTENT_TYPE};
+use sha2::Sha256;
 use tower_klikit::{
     WebhookSecret,
     header::{EVENT_ID, SIGNATURE},
@@ -59,6 +61,9 @@ pub(super) async fn wrong_secret(session: &Session) -> Checked {
     if !is_genuine(samples, &sample) {
         session.rejected("the secret of klikit's samples", &sample).await?;
     }
+    let body = samples.body();
+    let signature = signature_without_secret(body.as_bytes());
+    session.rejected("an empty secret", &samples.signed(body).header(SIGNATURE, signature)).await?;
     Ok(answer.to_string())
 }
 
@@ -141,6 +146,13 @@ fn forgery_of_known(session: &Session) -> SignedDelivery {
 fn signed_with(samples: &Samples, secret: &str) -> SignedDelivery {
     let secret = WebhookSecret::new(secret).expect("the secret has visible characters");
     samples.signed_with(&secret, samples.body())
+}
+
+/// Signs with an empty secret, which [`WebhookSecret`] rejects.
+fn signature_without_secret(body: &[u8]) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(b"").expect("any length is valid");
+    mac.update(body);
+    hex::encode(mac.finalize().into_bytes())
 }
 
 fn is_genuine(samples: &Samples, delivery: &SignedDelivery) -> bool {
