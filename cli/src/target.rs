@@ -105,7 +105,7 @@ impl Target {
         })
     }
 
-    /// Returns the error for a receiver that answered to no delivery.
+    /// Returns the error for a receiver that responded to no delivery.
     pub(crate) fn unreached(&self, reason: &str) -> CliError {
         CliError::new(format_args!("no delivery reached {}: {reason}: check the URL and the receiver", self.url))
     }

@@ -100,12 +100,12 @@ fn files_and_fixtures_take_turns() {
 }
 
 #[test]
-fn duplicates_and_altered_deliveries_are_counted() {
+fn duplicates_and_corrupted_deliveries_are_counted() {
     let receiver = Receiver::verifying();
     let (code, report) = send(&receiver, &["--count", "100", "--duplicates", "5%", "--corrupt", "5%"]);
     let received = receiver.received();
-    let altered = received.iter().filter(|received| !received.verifies()).count();
-    assert_eq!((received.len(), altered), (105, 5));
+    let corrupted = received.iter().filter(|received| !received.verifies()).count();
+    assert_eq!((received.len(), corrupted), (105, 5));
     assert_eq!(different(received.iter().map(|received| received.header("x-klikit-event-id"))), 100);
     let copies = received.windows(2).filter(|pair| pair[0].body == pair[1].body && pair[0].headers == pair[1].headers);
     assert_eq!(copies.count(), 5);
@@ -116,7 +116,7 @@ fn duplicates_and_altered_deliveries_are_counted() {
 }
 
 #[test]
-fn accepting_altered_deliveries_is_a_fault() {
+fn accepting_corrupted_deliveries_is_a_fault() {
     let receiver = Receiver::start(|_, _| Reply::Status(200));
     let (code, report) = send(&receiver, &["--count", "10", "--corrupt", "20%"]);
     assert_eq!((code, &report["corrupt_accepted"], &report["delivered_at_once"]), (Some(1), &json!(2), &json!(8)));
@@ -296,7 +296,7 @@ fn ctrl_c_reports_what_was_done() {
     assert_eq!((code, &interrupted["interrupted"]), (Some(130), &json!(true)));
     assert_eq!([&interrupted["delivered_at_once"], &interrupted["unfinished"]], [1, 2]);
 
-    // During klikit's pauses of 30 seconds. The second request shows that the first one has failed.
+    // During klikit's retry delay of 30 seconds. The second request shows that the first one has failed.
     let receiver = Receiver::start(|_, _| Reply::Status(500));
     let running = klikit(["send", &receiver.url, "--speed", "1", "--count", "2"]).start();
     receiver.wait_for_requests(2);

@@ -160,7 +160,7 @@ fn faulty_options_are_errors_with_a_remedy() {
             &["--rate", "0"],
             "invalid value '0' for '--rate <N>': a rate is 0.001 to 1000000 deliveries a second; see --help",
         ),
-        (&["--speed", "0.5"], "invalid value '0.5' for '--speed <N>': a factor is a number from 1 on; see --help"),
+        (&["--speed", "0.5"], "invalid value '0.5' for '--speed <N>': must be at least 1; see --help"),
         (&["--retries", "7"], "invalid value '7' for '--retries <N>': 7 is not in 0..=6; see --help"),
         (
             &["--corrupt", "101%"],
@@ -173,7 +173,8 @@ fn faulty_options_are_errors_with_a_remedy() {
         ),
         (
             &["--set", "orders.0.id=\"A\""],
-            "--set orders.0.id is not a whole number, which each delivery could increase: add --same-body",
+            "--set orders.0.id is not a whole number, so that deliveries cannot have different ids: pass a whole number, or \
+             add --same-body",
         ),
         (
             &["body.json", "--fixture", "status-ready"],

@@ -1,7 +1,7 @@
 //! `klikit conform`: checks of a receiver before it goes live.
 //!
-//! The checks see only answers. If the answers do not show whether the receiver did the right thing, a check says so
-//! and does not pass.
+//! The checks see only responses. If the responses do not show whether the receiver did the right thing, a check says
+//! so and does not pass.
 
 mod check;
 mod checks;
@@ -20,10 +20,10 @@ use clap::{Args, ValueEnum};
 use tokio::select;
 
 use self::{
-    check::Check,
-    finding::Row,
+    check::ConformCheck,
+    finding::ConformRow,
     junit::JunitFile,
-    report::Report,
+    report::ConformReport,
     samples::Samples,
     sender::Sender,
     session::{Options, Session},
@@ -45,8 +45,8 @@ use crate::{
 /// Sends about 150 deliveries of made-up orders, genuine and forged, one check after the other. The receiver handles
 /// the genuine ones, so do not let it cook them: their fields `is_fake` are true, and their ids are over 2000000000.
 ///
-/// Each check passes, fails, or is not observable, because the answers do not show what the receiver did. The exit code
-/// is 1 if a check fails, and 2 if the receiver cannot be judged.
+/// Each check passes, fails, or is not observable, because the responses do not show what the receiver did. The exit
+/// code is 1 if a check fails, and 2 if the receiver cannot be judged.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -73,13 +73,13 @@ pub(crate) struct Conform {
     #[arg(long, value_name = "FILE")]
     failing: Option<PathBuf>,
 
-    /// The longest time in milliseconds that an answer may take
+    /// The longest time in milliseconds that a response may take
     #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     answer_within: u64,
 
     /// Run only these checks
     #[arg(long, value_name = "CHECK", value_delimiter = ',')]
-    only: Vec<Check>,
+    only: Vec<ConformCheck>,
 
     /// Write the results to a file in JUnit's format
     #[arg(long, value_name = "FILE")]
@@ -107,7 +107,7 @@ impl Conform {
             done = self.check(&target, sender, samples, options, &mut rows) => done?,
             () = interrupt.requested() => {}
         }
-        let report = Report { url: target.url().to_string(), rows, interrupted: interrupt.is_requested() };
+        let report = ConformReport { url: target.url().to_string(), rows, interrupted: interrupt.is_requested() };
         report.print(output)?;
         // A failed write of the file does not lose the report.
         output.flush()?;
@@ -128,7 +128,7 @@ impl Conform {
         sender: Sender,
         samples: Samples,
         options: Options,
-        rows: &mut Vec<Row>,
+        rows: &mut Vec<ConformRow>,
     ) -> Result<(), CliError> {
         // Without a receiver, there is nothing to check.
         drop(target.connect().await?);
@@ -148,7 +148,7 @@ impl Conform {
         Ok(())
     }
 
-    fn chosen(&self) -> impl Iterator<Item = Check> {
-        Check::value_variants().iter().copied().filter(|check| self.only.is_empty() || self.only.contains(check))
+    fn chosen(&self) -> impl Iterator<Item = ConformCheck> {
+        ConformCheck::value_variants().iter().copied().filter(|check| self.only.is_empty() || self.only.contains(check))
     }
 }

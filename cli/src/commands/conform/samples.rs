@@ -19,7 +19,7 @@ const FIRST_ORDER: i64 = 2_000_000_000;
 /// The number of ids from which a run chooses its first.
 const RUNS: u64 = 140_000_000;
 
-/// Makes deliveries of made-up orders, each with a new event id and a new order id.
+/// A source of deliveries of made-up orders, each with a new event id and a new order id.
 pub(super) struct Samples {
     secret: WebhookSecret,
     /// A random number, so that the ids differ from those of other runs.

@@ -15,7 +15,7 @@ use tower_klikit::EventType;
 
 use self::{
     plan::{Identity, Plan},
-    report::{Circumstances, Report},
+    report::{Circumstances, SendReport},
     run::Pace,
     sample::{Changes, Sample},
     values::{Percent, Setting},
@@ -44,7 +44,7 @@ const CONCURRENCY_WITH_RATE: NonZeroU32 = NonZeroU32::new(64).unwrap();
 /// If the first response of the run begins and does not end within 10 seconds, the command stops with an error, because
 /// the URL is not that of a webhook endpoint. After a complete response, such a response is a failure of its delivery.
 ///
-/// The exit code is 1 if a delivery failed in the end, or if the receiver did not reject an altered one.
+/// The exit code is 1 if a delivery failed in the end, or if the receiver did not reject a corrupted one.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -97,11 +97,11 @@ pub(crate) struct Send {
     #[arg(long, value_name = "PERCENT", default_value = "0%")]
     duplicates: Percent,
 
-    /// Alter this part of the deliveries after signing, so that the receiver must reject them
+    /// Corrupt this part of the deliveries after signing, so that the receiver must reject them
     #[arg(long, value_name = "PERCENT", default_value = "0%")]
     corrupt: Percent,
 
-    /// Divide klikit's pauses before retries by this number; 1 is real time, and takes 31 hours
+    /// Divide klikit's retry delays by this number; 1 is real time, and takes 31 hours
     ///
     /// By default, an hour takes a second. The timeout of 10 seconds stays as it is.
     #[arg(long, value_name = "N", default_value = "3600", value_parser = values::factor)]
@@ -163,7 +163,7 @@ impl Send {
             retries: self.retries.into(),
             is_interrupted: interrupt.is_requested(),
         };
-        Report::new(tally, run).print(output)?;
+        SendReport::new(tally, run).print(output)?;
         Ok(outcome)
     }
 

@@ -15,7 +15,7 @@ pub(crate) struct Plan {
     pub(crate) count: u64,
     /// The part of the deliveries that is sent twice.
     pub(crate) duplicates: Percent,
-    /// The part of the deliveries that is altered after signing.
+    /// The part of the deliveries that is corrupted after signing.
     pub(crate) corrupt: Percent,
     pub(crate) identity: Identity,
 }
@@ -31,7 +31,7 @@ pub(crate) struct Identity {
 #[derive(Debug)]
 pub(crate) struct Planned {
     pub(crate) delivery: SignedDelivery,
-    /// Whether the body was altered after signing, so that the receiver must reject the delivery.
+    /// Whether the body was corrupted after signing, so that the receiver must reject the delivery.
     pub(crate) is_corrupt: bool,
 }
 
@@ -66,7 +66,7 @@ impl Plan {
         let delivery = SignedDelivery::signed_with(&self.secret, body)
             .event_id(format!("send-{}-{number}", self.identity.run))
             .header(EVENT_TYPE, &sample.event_type);
-        // Counted from the end, so that the altered deliveries are not mainly those that are sent twice.
+        // Counted from the end, so that the corrupted deliveries are not mainly those that are sent twice.
         let is_corrupt = self.corrupt.selects(self.count - 1 - number);
         Planned { delivery: if is_corrupt { delivery.altered() } else { delivery }, is_corrupt }
     }

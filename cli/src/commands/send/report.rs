@@ -16,7 +16,7 @@ use crate::{
 
 /// The results of a run, as `--json` prints them.
 #[derive(Debug, Serialize)]
-pub(crate) struct Report {
+pub(crate) struct SendReport {
     url: String,
     /// The number of deliveries with their copies.
     deliveries: u64,
@@ -60,7 +60,7 @@ pub(crate) struct Circumstances {
     pub(crate) is_interrupted: bool,
 }
 
-impl Report {
+impl SendReport {
     pub(crate) fn new(tally: Tally, run: Circumstances) -> Self {
         let at = |percentile| tally.latency(percentile).map(milliseconds);
         let latency_ms =
@@ -128,9 +128,9 @@ impl Report {
             ("delivered at the first attempt", self.delivered_at_once),
             ("delivered by a retry", self.delivered_later),
             (&*failed(self.retries), self.failed),
-            ("altered, and rejected as they must be", self.corrupt_rejected),
-            ("altered, and accepted: the receiver does not verify", self.corrupt_accepted),
-            ("altered, and not answered", self.corrupt_unanswered),
+            ("corrupted, and rejected as they must be", self.corrupt_rejected),
+            ("corrupted, and accepted: the receiver does not verify", self.corrupt_accepted),
+            ("corrupted, and without a response in time", self.corrupt_unanswered),
             ("unfinished", self.unfinished),
         ];
         for (name, number) in rows.into_iter().filter(|(_, number)| *number > 0) {

@@ -27,7 +27,7 @@ use crate::{
     output,
 };
 
-/// The maximum number of unfinished deliveries, so that those that pause before a retry do not fill the memory.
+/// The maximum number of unfinished deliveries, so that deliveries that wait for a retry do not fill the memory.
 const MAX_UNFINISHED: usize = 10_000;
 
 /// The pace of a run.
@@ -37,7 +37,7 @@ pub(crate) struct Pace {
     pub(crate) rate: Option<f64>,
     /// The maximum number of attempts at a time.
     pub(crate) concurrency: NonZeroU32,
-    /// The divisor of klikit's pauses.
+    /// The divisor of klikit's retry delays.
     pub(crate) speed: f64,
     /// The maximum number of retries of a delivery.
     pub(crate) retries: usize,
@@ -47,7 +47,7 @@ pub(crate) struct Pace {
 struct Shared {
     client: Client,
     url: Url,
-    pauses: Vec<Duration>,
+    retry_delays: Vec<Duration>,
     /// A permit for each attempt.
     attempts: Arc<Semaphore>,
     tally: Mutex<Tally>,
@@ -62,7 +62,7 @@ pub(crate) async fn run(client: Client, url: Url, plan: &Plan, pace: Pace, inter
     let shared = Arc::new(Shared {
         client,
         url,
-        pauses: FakeKlikit::PAUSES.iter().take(pace.retries).map(|pause| pause.div_f64(pace.speed)).collect(),
+        retry_delays: FakeKlikit::PAUSES.iter().take(pace.retries).map(|delay| delay.div_f64(pace.speed)).collect(),
         attempts: Arc::new(Semaphore::new(concurrency)),
         tally: Mutex::new(Tally::new()),
         endless: Notify::new(),
@@ -121,19 +121,19 @@ async fn permit(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
 }
 
 impl Shared {
-    /// Sends a delivery until an attempt succeeds or no pause is left.
+    /// Sends a delivery until an attempt succeeds or no retry is left.
     async fn deliver(&self, planned: &Planned, first: OwnedSemaphorePermit) {
         let mut permitted = first;
-        // A retry would not make the signature of an altered delivery match.
-        let mut pauses = self.pauses.iter().filter(|_| !planned.is_corrupt);
+        // A retry would not make the signature of a corrupted delivery match.
+        let mut retry_delays = self.retry_delays.iter().filter(|_| !planned.is_corrupt);
         let mut is_first = true;
         let last = loop {
             let (parts, body) = planned.delivery.request::<Bytes>().into_parts();
             let attempt = exchange(self.client.post(self.url.clone()).headers(parts.headers).body(body)).await;
             self.count(&attempt, planned);
             drop(permitted);
-            match pauses.next() {
-                Some(pause) if !is_success(&attempt) => sleep(*pause).await,
+            match retry_delays.next() {
+                Some(delay) if !is_success(&attempt) => sleep(*delay).await,
                 _ => break attempt,
             }
             is_first = false;

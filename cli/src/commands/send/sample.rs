@@ -79,7 +79,8 @@ impl Changes<'_> {
         let id = setting.value.get().parse();
         id.map(Some).map_err(|_| {
             CliError::new(
-                "--set orders.0.id is not a whole number, which each delivery could increase: add --same-body",
+                "--set orders.0.id is not a whole number, so that deliveries cannot have different ids: pass a whole number, \
+                 or add --same-body",
             )
         })
     }

@@ -20,18 +20,18 @@ pub(crate) struct Tally {
     pub(crate) delivered_later: u64,
     /// Deliveries whose last attempt failed.
     pub(crate) failed: u64,
-    /// Altered deliveries that the receiver rejected, as it must.
+    /// Corrupted deliveries that the receiver rejected, as it must.
     pub(crate) corrupt_rejected: u64,
-    /// Altered deliveries that the receiver accepted.
+    /// Corrupted deliveries that the receiver accepted.
     pub(crate) corrupt_accepted: u64,
-    /// Altered deliveries without a complete response in time.
+    /// Corrupted deliveries without a complete response in time.
     pub(crate) corrupt_unanswered: u64,
     /// Attempts by the status of the response.
     pub(crate) statuses: BTreeMap<u16, u64>,
     pub(crate) timed_out: u64,
     /// Attempts without a response by the reason.
     pub(crate) no_response: BTreeMap<String, u64>,
-    /// The first response that klikit counts as a failure, of a delivery that was not altered.
+    /// The first response that klikit counts as a failure, of a delivery that was not corrupted.
     pub(crate) first_failure: Option<String>,
     /// The first response of the run if it did not end, so that the URL is not that of a webhook endpoint.
     pub(crate) endless: Option<NoAnswer>,
@@ -93,8 +93,8 @@ impl Tally {
 
     /// Returns the number of deliveries whose last attempt has ended.
     pub(crate) fn finished(&self) -> u64 {
-        let altered = self.corrupt_rejected + self.corrupt_accepted + self.corrupt_unanswered;
-        self.delivered_at_once + self.delivered_later + self.failed + altered
+        let corrupt = self.corrupt_rejected + self.corrupt_accepted + self.corrupt_unanswered;
+        self.delivered_at_once + self.delivered_later + self.failed + corrupt
     }
 
     /// Returns the number of attempts.

@@ -1,4 +1,4 @@
-//! The answers to genuine deliveries.
+//! The responses to genuine deliveries.
 
 use bytes::Bytes;
 use reqwest::Url;
@@ -10,7 +10,7 @@ use crate::commands::conform::{
     session::{Session, rejection, success},
 };
 
-/// The number of deliveries whose answers are timed.
+/// The number of deliveries whose responses are timed.
 const TIMED: usize = 20;
 
 pub(super) async fn genuine(session: &Session) -> Checked {
@@ -60,7 +60,7 @@ pub(super) async fn rotated_secret(session: &Session) -> Checked {
 pub(super) fn redirect(session: &Session) -> Checked {
     match (session.sender.redirect(), session.first()) {
         (Some(status), _) => {
-            Err(Finding::fail(format!("{}: let klikit register the URL that answers", status.as_u16())))
+            Err(Finding::fail(format!("{}: let klikit register the URL that it leads to", status.as_u16())))
         }
         (None, Ok(answer)) => Ok(format!("no redirect: {}", answer.status.as_u16())),
         (None, Err(error)) => Err(Finding::not_observable(error.to_string())),
@@ -84,7 +84,7 @@ pub(super) async fn trailing_slash(session: &Session) -> Checked {
     Ok(format!("{answer} at {path}"))
 }
 
-/// Measures the answers to deliveries that are sent one after the other.
+/// Measures the responses to deliveries that are sent one after the other.
 pub(super) async fn answer_time(session: &Session) -> Checked {
     let limit = session.options.answer_within;
     let mut slowest = match session.first() {
@@ -99,7 +99,7 @@ pub(super) async fn answer_time(session: &Session) -> Checked {
             return Err(Finding::fail(format!("{} ms, over {} ms", slowest.as_millis(), limit.as_millis())));
         }
     }
-    Ok(format!("the slowest of {TIMED} answers took {} ms", slowest.as_millis()))
+    Ok(format!("the slowest of {TIMED} responses took {} ms", slowest.as_millis()))
 }
 
 /// Adds a slash to the path, or removes it. Returns `None` if the path is `/`.

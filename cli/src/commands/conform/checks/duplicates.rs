@@ -56,7 +56,7 @@ pub(super) async fn concurrent(session: &Session) -> Checked {
                 Meaning::New => new += 1,
                 Meaning::Duplicate => {}
                 Meaning::Unclear => {
-                    return Err(Finding::not_observable(format!("a copy gets another answer: {answer}")));
+                    return Err(Finding::not_observable(format!("a copy gets another response: {answer}")));
                 }
             }
         }
@@ -90,7 +90,7 @@ pub(super) async fn same_id_other_body(session: &Session) -> Checked {
     match session.meaning(&answer)? {
         Meaning::New => Ok(answer.to_string()),
         Meaning::Duplicate => Err(Finding::fail(format!("another body is taken for a duplicate: {answer}"))),
-        Meaning::Unclear => Err(Finding::not_observable(format!("another body gets another answer: {answer}"))),
+        Meaning::Unclear => Err(Finding::not_observable(format!("another body gets another response: {answer}"))),
     }
 }
 

@@ -90,7 +90,7 @@ pub(super) async fn alike(session: &Session) -> Checked {
         }
         if answer.body.to_ascii_lowercase().contains(&samples.signature(forgery.body())) {
             return Err(Finding::fail(format!(
-                "{name}: the answer contains the right signature, so anybody can forge"
+                "{name}: the response contains the right signature, so anybody can forge"
             )));
         }
         match &first {

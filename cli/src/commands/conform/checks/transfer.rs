@@ -44,6 +44,6 @@ pub(super) async fn half_a_body(session: &Session) -> Checked {
         Meaning::Duplicate => {
             Err(Finding::fail(format!("the whole body is taken for a duplicate of its half: {answer}")))
         }
-        Meaning::Unclear => Err(Finding::not_observable(format!("the whole body gets another answer: {answer}"))),
+        Meaning::Unclear => Err(Finding::not_observable(format!("the whole body gets another response: {answer}"))),
     }
 }
