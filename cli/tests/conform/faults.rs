@@ -119,6 +119,11 @@ fn chunked_finds_a_needed_content_length() {
 }
 
 #[test]
+fn chunked_finds_missing_verification() {
+    assert_fails(Fault::VerifiesContentLength, &["chunked"]);
+}
+
+#[test]
 fn slow_sender_finds_a_short_time_limit() {
     assert_fails(Fault::WaitsBriefly, &["slow-sender"]);
 }
@@ -171,6 +176,11 @@ fn redirect_finds_a_moved_receiver() {
 #[test]
 fn trailing_slash_finds_a_redirect() {
     assert_fails(Fault::RedirectsSlash, &["trailing-slash"]);
+}
+
+#[test]
+fn trailing_slash_finds_missing_verification() {
+    assert_fails(Fault::LeavesSlashUnverified, &["trailing-slash"]);
 }
 
 #[test]
