@@ -26,9 +26,10 @@ Receives klikit's deliveries on POST /webhooks/klikit until ctrl-c or SIGTERM. S
 in a file, and handles them later.
 
 Environment:
-  KLIKIT_WEBHOOK_SECRET  The webhook secret [default: a demo secret]
-  PORT                   The port on 127.0.0.1 [default: 8080]
-  KLIKIT_STORE           The database file [default: klikit.db]";
+  KLIKIT_WEBHOOK_SECRET      The webhook secret [default: a demo secret]
+  KLIKIT_WEBHOOK_SECRET_OLD  The secret before a rotation, which is accepted too
+  PORT                       The port on 127.0.0.1 [default: 8080]
+  KLIKIT_STORE               The database file [default: klikit.db]";
 
 /// Handles a stored delivery. If the response is not a 2xx, the worker calls this handler again later.
 async fn order(Extension(id): Extension<EventId>, body: Bytes) {
@@ -40,7 +41,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Arguments::read(USAGE).finish();
 
     // A service calls `KlikitVerifyLayer::from_env()`, which has no demo secret.
-    let verify = KlikitVerifyLayer::with_keyring(setup::secret()?.into());
+    let verify = KlikitVerifyLayer::with_keyring(setup::keyring()?);
     let path = env::var_os("KLIKIT_STORE").unwrap_or_else(|| "klikit.db".into());
     let store = SqliteStore::builder().create().open(path)?;
     let inbox = Inbox::new(store.clone());

@@ -26,9 +26,10 @@ Receives klikit's deliveries on POST /webhooks/klikit until ctrl-c or SIGTERM. S
 in Postgres, and handles them later.
 
 Environment:
-  KLIKIT_WEBHOOK_SECRET  The webhook secret [default: a demo secret]
-  PORT                   The port on 127.0.0.1 [default: 8080]
-  DATABASE_URL           The URL of the Postgres database";
+  KLIKIT_WEBHOOK_SECRET      The webhook secret [default: a demo secret]
+  KLIKIT_WEBHOOK_SECRET_OLD  The secret before a rotation, which is accepted too
+  PORT                       The port on 127.0.0.1 [default: 8080]
+  DATABASE_URL               The URL of the Postgres database";
 
 /// Handles a stored delivery, on any of the nodes. If the response is not a 2xx, the handler is called again later.
 async fn order(Extension(id): Extension<EventId>, body: Bytes) {
@@ -40,7 +41,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Arguments::read(USAGE).finish();
 
     // A service calls `KlikitVerifyLayer::from_env()`, which has no demo secret.
-    let verify = KlikitVerifyLayer::with_keyring(setup::secret()?.into());
+    let verify = KlikitVerifyLayer::with_keyring(setup::keyring()?);
     let url = env::var("DATABASE_URL")
         .map_err(|_| "DATABASE_URL is not set: set it to postgres://user:password@host/database")?;
     // Creates the tables if they are missing.

@@ -22,8 +22,9 @@ Receives klikit's deliveries on POST /webhooks/klikit, and serves gRPC health ch
 the same port, until ctrl-c or SIGTERM.
 
 Environment:
-  KLIKIT_WEBHOOK_SECRET  The webhook secret [default: a demo secret]
-  PORT                   The port on 127.0.0.1 [default: 8080]";
+  KLIKIT_WEBHOOK_SECRET      The webhook secret [default: a demo secret]
+  KLIKIT_WEBHOOK_SECRET_OLD  The secret before a rotation, which is accepted too
+  PORT                       The port on 127.0.0.1 [default: 8080]";
 
 /// Handles verified requests. The layer rejects all others.
 async fn receive(Extension(id): Extension<EventId>, body: Bytes) {
@@ -35,7 +36,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Arguments::read(USAGE).finish();
 
     // A service calls `KlikitVerifyLayer::from_env()`, which has no demo secret.
-    let verify = KlikitVerifyLayer::with_keyring(setup::secret()?.into());
+    let verify = KlikitVerifyLayer::with_keyring(setup::keyring()?);
     // Only on the webhook's route: a layer around all routes would reject every gRPC call.
     let webhook = Router::new().route("/webhooks/klikit", post(receive).layer(verify));
 

@@ -23,8 +23,9 @@ Usage: cargo run --example typed [-- --help]
 Receives klikit's deliveries as typed events on POST /webhooks/klikit until ctrl-c or SIGTERM.
 
 Environment:
-  KLIKIT_WEBHOOK_SECRET  The webhook secret [default: a demo secret]
-  PORT                   The port on 127.0.0.1 [default: 8080]";
+  KLIKIT_WEBHOOK_SECRET      The webhook secret [default: a demo secret]
+  KLIKIT_WEBHOOK_SECRET_OLD  The secret before a rotation, which is accepted too
+  PORT                       The port on 127.0.0.1 [default: 8080]";
 
 /// Handles verified events. If a required field is missing, the response is 422 and names the field.
 async fn order(event: KlikitEvent) -> Result<(), PayloadError> {
@@ -44,7 +45,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Arguments::read(USAGE).finish();
 
     // A service calls `KlikitVerifyLayer::from_env()`, which has no demo secret.
-    let verify = KlikitVerifyLayer::with_keyring(setup::secret()?.into());
+    let verify = KlikitVerifyLayer::with_keyring(setup::keyring()?);
     let app = Router::new().route("/webhooks/klikit", post(order).layer(verify));
 
     let listener = setup::listen().await?;

@@ -44,6 +44,7 @@ macro_rules! guide {
         /// [`Keyring`]: crate::Keyring
         /// [`KlikitDedupeLayer`]: crate::dedupe::KlikitDedupeLayer
         /// [`KlikitVerifyLayer`]: crate::KlikitVerifyLayer
+        /// [`KlikitVerifyLayer::from_env`]: crate::KlikitVerifyLayer::from_env
         /// [`MemoryStore`]: crate::store::MemoryStore
         /// [`RejectionLog`]: crate::RejectionLog
         /// [`SignedDelivery::curl`]: crate::testing::SignedDelivery::curl

@@ -18,6 +18,7 @@ mod interrupt;
 mod json_edit;
 mod outcome;
 mod output;
+mod random;
 mod report;
 mod secret;
 mod store;

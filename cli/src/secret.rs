@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::Args;
-use tower_klikit::{SecretError, SecretErrorKind, WebhookSecret};
+use tower_klikit::{Keyring, SecretError, SecretErrorKind, WebhookSecret};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -16,6 +16,9 @@ use crate::{
 };
 
 const VARIABLE: &str = "KLIKIT_WEBHOOK_SECRET";
+
+/// The environment variable with the secret before a rotation.
+pub(crate) const OLD_VARIABLE: &str = "KLIKIT_WEBHOOK_SECRET_OLD";
 
 /// The place of the webhook secret.
 ///
@@ -33,21 +36,47 @@ pub(crate) struct SecretArguments {
 impl SecretArguments {
     /// Returns the secret from the file, else from the environment, else from a prompt.
     pub(crate) fn read(&self) -> Result<WebhookSecret, CliError> {
-        match (self.find()?, &self.secret_file) {
-            (Err(error), None) if error.kind() == SecretErrorKind::NotSet => from_prompt(),
-            (Err(error), Some(path)) => Err(unusable(path, &error)),
-            (secret, _) => secret.map_err(CliError::new),
-        }
+        self.read_or(WebhookSecret::from_env)
     }
 
-    /// Returns the secret from the file, else from the environment, or why it cannot be used. Does not ask for it.
-    pub(crate) fn find(&self) -> Result<Result<WebhookSecret, SecretError>, CliError> {
-        self.secret_file.as_deref().map_or_else(|| Ok(WebhookSecret::from_env()), in_file)
+    /// Returns the secrets that a service accepts: the [secret](Self::read), and the one before a rotation if both are in
+    /// the environment.
+    pub(crate) fn read_keyring(&self) -> Result<Keyring, CliError> {
+        self.read_or(Keyring::from_env)
+    }
+
+    /// Returns the same secrets as [`read_keyring`](Self::read_keyring), or why one cannot be used. Does not ask for a
+    /// secret.
+    pub(crate) fn find_keyring(&self) -> Result<Result<Keyring, SecretError>, CliError> {
+        self.find_or(Keyring::from_env)
+    }
+
+    /// Returns the secret before a rotation from the environment, unless the secret is in a file.
+    pub(crate) fn read_old(&self) -> Result<Option<WebhookSecret>, CliError> {
+        if self.secret_file.is_some() {
+            return Ok(None);
+        }
+        WebhookSecret::old_from_env().map_err(CliError::new)
     }
 
     /// Returns the name of the place that the secret is read from.
     pub(crate) fn place(&self) -> String {
         self.secret_file.as_ref().map_or_else(|| VARIABLE.into(), |path| one_line(&path.to_string_lossy()))
+    }
+
+    fn read_or<T: From<WebhookSecret>>(&self, from_env: fn() -> Result<T, SecretError>) -> Result<T, CliError> {
+        match (self.find_or(from_env)?, &self.secret_file) {
+            (Err(error), None) if error.kind() == SecretErrorKind::NotSet => from_prompt().map(T::from),
+            (Err(error), Some(path)) => Err(unusable(path, &error)),
+            (secret, _) => secret.map_err(CliError::new),
+        }
+    }
+
+    fn find_or<T: From<WebhookSecret>>(
+        &self,
+        from_env: fn() -> Result<T, SecretError>,
+    ) -> Result<Result<T, SecretError>, CliError> {
+        self.secret_file.as_deref().map_or_else(|| Ok(from_env()), |path| Ok(in_file(path)?.map(T::from)))
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::error::CliError;
+use crate::{error::CliError, exchange::NoAnswer};
 
 /// The time for a first connection, after which klikit would have disconnected.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -105,9 +105,14 @@ impl Target {
         })
     }
 
-    /// Returns the error for a receiver that answered to no delivery.
+    /// Returns the error for a receiver that responded to no delivery.
     pub(crate) fn unreached(&self, reason: &str) -> CliError {
         CliError::new(format_args!("no delivery reached {}: {reason}: check the URL and the receiver", self.url))
+    }
+
+    /// Returns the error for a receiver whose first response began and did not end.
+    pub(crate) fn endless(&self, response: &NoAnswer) -> CliError {
+        CliError::new(format_args!("{}: {response}: name the URL of a webhook endpoint, not of a stream", self.url))
     }
 
     /// Creates a client that connects only to the addresses, follows no redirect and uses no proxy. It sends the

@@ -21,7 +21,7 @@ use crate::{BoxError, Kitchen};
 /// tickets and the dead letters.
 pub(crate) async fn run() -> Result<(), BoxError> {
     let folder = tempfile::tempdir()?;
-    let kitchen = Kitchen::start(folder.path(), WebhookSecret::new(DEMO_SECRET)?)?;
+    let kitchen = Kitchen::start(folder.path(), WebhookSecret::new(DEMO_SECRET)?.into())?;
 
     let order = |id| FakeOrder::new(id).item("Nasi goreng", 2, 25_000).item("Es teh", 1, 8_000);
     let odd =

@@ -37,7 +37,7 @@ use tokio::{
 };
 use tower::Layer;
 use tower_klikit::{
-    FailureReason, Keyring, KlikitVerifyLayer, WebhookSecret,
+    FailureReason, Keyring, KlikitVerifyLayer,
     axum::KlikitEvent,
     inbox::{Inbox, OrderBy},
     payload::OrderResult,
@@ -66,9 +66,10 @@ Options:
   --help  Print this help
 
 Environment:
-  KITCHEN_FOLDER         The folder of the tickets and of the inbox [default: kitchen]
-  KLIKIT_WEBHOOK_SECRET  The webhook secret [default: a demo secret]
-  PORT                   The port on 127.0.0.1 [default: 8080]";
+  KITCHEN_FOLDER             The folder of the tickets and of the inbox [default: kitchen]
+  KLIKIT_WEBHOOK_SECRET      The webhook secret [default: a demo secret]
+  KLIKIT_WEBHOOK_SECRET_OLD  The secret before a rotation, which is accepted too
+  PORT                       The port on 127.0.0.1 [default: 8080]";
 
 const PATH: &str = "/webhooks/klikit";
 
@@ -115,7 +116,7 @@ struct Kitchen {
 }
 
 impl Kitchen {
-    fn start(folder: &Path, secret: WebhookSecret) -> Result<Self, BoxError> {
+    fn start(folder: &Path, keyring: Keyring) -> Result<Self, BoxError> {
         let tickets = folder.join("tickets");
         fs::create_dir_all(&tickets)?;
         let inbox = Inbox::new(SqliteStore::builder().create().open(folder.join("klikit.db"))?);
@@ -126,7 +127,7 @@ impl Kitchen {
         let worker = inbox.worker(handler).lease(Duration::from_secs(10)).drain_deadline(Duration::from_secs(5));
         let (stop, stopped) = oneshot::channel::<()>();
         let worker = tokio::spawn(worker.run_until(stopped));
-        let verify = KlikitVerifyLayer::with_keyring(secret.into());
+        let verify = KlikitVerifyLayer::with_keyring(keyring);
         let app = Router::new().route(PATH, post_service(verify.layer(inbox.acceptor())));
         Ok(Self { app, inbox, stop, worker })
     }
@@ -157,12 +158,12 @@ async fn main() -> ExitCode {
 async fn run() -> Result<(), BoxError> {
     let stop = Stop::on_signal(Duration::from_secs(28))?;
     let listener = setup::listen().await?;
-    let secret = setup::secret()?;
-    if let Err(problems) = Keyring::from(secret.clone()).preflight() {
+    let (keyring, secret) = (setup::keyring()?, setup::secret()?);
+    if let Err(problems) = keyring.preflight() {
         eprintln!("caution: {problems}");
     }
     let folder = env::var_os("KITCHEN_FOLDER").map_or_else(|| "kitchen".into(), PathBuf::from);
-    let kitchen = Kitchen::start(&folder, secret.clone()).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let kitchen = Kitchen::start(&folder, keyring).map_err(|error| format!("{}: {error}", folder.display()))?;
 
     println!("Tickets and inbox are in {}.", fs::canonicalize(&folder)?.display());
     for entry in kitchen.inbox.dead(None, 100).await? {

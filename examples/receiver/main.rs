@@ -46,8 +46,9 @@ Options:
   --help           Print this help
 
 Environment:
-  KLIKIT_WEBHOOK_SECRET  The webhook secret [default: a demo secret]
-  PORT                   The port on 127.0.0.1 [default: 8080]";
+  KLIKIT_WEBHOOK_SECRET      The webhook secret [default: a demo secret]
+  KLIKIT_WEBHOOK_SECRET_OLD  The secret before a rotation, which is accepted too
+  PORT                       The port on 127.0.0.1 [default: 8080]";
 
 const PATH: &str = "/webhooks/klikit";
 
@@ -110,10 +111,9 @@ async fn run(once: bool, mode: Mode) -> Result<bool, Box<dyn Error>> {
     let listener = setup::listen().await?;
 
     let samples = tower_klikit_test_support::deliveries::all().1;
+    let verify = KlikitVerifyLayer::with_keyring(setup::keyring()?).explain_mismatches();
     let secret = setup::secret()?;
     let is_private = env::var_os("KLIKIT_WEBHOOK_SECRET").is_some();
-    let verify = KlikitVerifyLayer::with_keyring(secret.clone().into());
-    let verify = verify.explain_mismatches();
     // A service should not start with such a secret.
     if let Err(problems) = verify.preflight()
         && is_private

@@ -2,10 +2,10 @@
 //!
 //! The examples have few options, so this file replaces a crate such as `clap`.
 
-use std::{env, error::Error, fmt, net::Ipv4Addr, process};
+use std::{env, error::Error, fmt, net::Ipv4Addr, process, sync::Once};
 
 use tokio::net::TcpListener;
-use tower_klikit::{SecretError, SecretErrorKind, WebhookSecret};
+use tower_klikit::{Keyring, SecretError, SecretErrorKind, WebhookSecret};
 
 /// A secret for demos, which is public.
 pub const DEMO_SECRET: &str = "klikit-demo-secret";
@@ -63,20 +63,37 @@ impl Arguments {
     }
 }
 
-/// Returns the secret in `KLIKIT_WEBHOOK_SECRET`, or the [demo secret](DEMO_SECRET) if the variable is not set.
+/// Returns the secrets in `KLIKIT_WEBHOOK_SECRET` and `KLIKIT_WEBHOOK_SECRET_OLD`, or the [demo secret](DEMO_SECRET) if
+/// the first variable is not set.
 ///
 /// A service must not fall back to a public secret. It calls `KlikitVerifyLayer::from_env()`.
 ///
 /// # Errors
 ///
+/// Returns an error if a variable is empty or blank.
+pub fn keyring() -> Result<Keyring, SecretError> {
+    or_demo_secret(Keyring::from_env())
+}
+
+/// Returns the secret in `KLIKIT_WEBHOOK_SECRET`, or the [demo secret](DEMO_SECRET) if the variable is not set.
+///
+/// # Errors
+///
 /// Returns an error if the variable is empty or blank.
 pub fn secret() -> Result<WebhookSecret, SecretError> {
-    match WebhookSecret::from_env() {
+    or_demo_secret(WebhookSecret::from_env())
+}
+
+fn or_demo_secret<T: From<WebhookSecret>>(read: Result<T, SecretError>) -> Result<T, SecretError> {
+    static NOTICE: Once = Once::new();
+    match read {
         Err(error) if error.kind() == SecretErrorKind::NotSet => {
-            println!("KLIKIT_WEBHOOK_SECRET is not set: using the demo secret {DEMO_SECRET:?}, which is public.");
-            WebhookSecret::new(DEMO_SECRET)
+            NOTICE.call_once(|| {
+                println!("KLIKIT_WEBHOOK_SECRET is not set: using the demo secret {DEMO_SECRET:?}, which is public.");
+            });
+            WebhookSecret::new(DEMO_SECRET).map(T::from)
         }
-        secret => secret,
+        read => read,
     }
 }
 

@@ -257,9 +257,10 @@ impl Cause {
                 "configure the text that klikit shows: klikit signs with its bytes and does not decode it"
             }
             Self::OtherSecret => {
-                "find out who signs with this secret. If it is klikit and the secret is being rotated, add the previous secret with \
-                 Keyring::add, and retire it once no more deliveries are signed with it. If it is another secret of klikit's, make klikit \
-                 sign with the webhook secret, which is not the partner API's secret_key. Never restore a secret that was withdrawn"
+                "find out who signs with this secret. If it is klikit and the secret is being rotated, accept both secrets until no more \
+                 deliveries are signed with the old one: set the new secret in KLIKIT_WEBHOOK_SECRET and the old one in \
+                 KLIKIT_WEBHOOK_SECRET_OLD, or call Keyring::add. If it is another secret of klikit's, make klikit sign with the webhook \
+                 secret, which is not the partner API's secret_key. Never restore a secret that was withdrawn"
             }
             Self::BodyReencoded => {
                 "verify the bytes as received: put KlikitVerifyLayer outside of any layer that reads JSON, and stop proxies from \

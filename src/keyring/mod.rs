@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    secret::WebhookSecret,
+    secret::{SecretError, WebhookSecret},
     signature::{Signature, SigningKey},
 };
 
@@ -21,6 +21,9 @@ use crate::{
 /// 1. [`add`](Self::add) the new secret, then have klikit rotate;
 /// 2. watch [`Delivery::secret_id`](crate::Delivery::secret_id) until no deliveries use the old secret;
 /// 3. [`retire`](Self::retire) the old secret.
+///
+/// A service whose keyring is [from the environment](Self::from_env) is rotated by its environment and a restart
+/// instead, without code.
 ///
 /// Clones share the secrets. A change through one clone applies to the next request of all. A request whose head
 /// arrived before the change is verified with the secrets at that time.
@@ -116,12 +119,41 @@ impl Keyring {
     /// The default tenant and the default id of a secret.
     pub(crate) const DEFAULT: &str = "default";
 
+    /// The id of the secret before a rotation, if it comes from the environment.
+    const OLD: &str = "old";
+
     /// Creates a keyring for the tenant `name` with one secret, which has the id `id`.
     ///
     /// The name and the id appear in logs.
     pub fn new(name: impl Into<Arc<str>>, id: impl Into<Arc<str>>, secret: WebhookSecret) -> Self {
-        let name = name.into();
-        let secrets = Arc::new([KeyedSecret::new(&name, id.into(), secret)]);
+        Self::holding(name.into(), [(id.into(), secret)])
+    }
+
+    /// Creates a keyring for the tenant `default` with the secrets in the environment, without trimming them:
+    ///
+    /// - the secret in `KLIKIT_WEBHOOK_SECRET`, which has the id `default`;
+    /// - the secret in `KLIKIT_WEBHOOK_SECRET_OLD`, which has the id `old` and is tried second, if the variable is set.
+    ///
+    /// To rotate the secret, set the first variable to the new secret and the second one to the old secret, and restart
+    /// the service. Remove the second variable once klikit has stopped retrying what it signed with the old secret,
+    /// which takes 31 hours. Do not set it if the old secret has leaked.
+    ///
+    /// If both variables hold the same secret, the keyring holds it once, with the id `default`.
+    ///
+    /// # Errors
+    ///
+    /// If `KLIKIT_WEBHOOK_SECRET` is not set, or if either value is empty or blank as in [`WebhookSecret::new`]. The
+    /// error names the variable.
+    pub fn from_env() -> Result<Self, SecretError> {
+        let newest = WebhookSecret::from_env()?;
+        let old = WebhookSecret::old_from_env()?.filter(|old| !old.same_as(&newest));
+        let secrets = [(Self::DEFAULT, newest)].into_iter().chain(old.map(|old| (Self::OLD, old)));
+        Ok(Self::holding(Self::DEFAULT.into(), secrets.map(|(id, secret)| (id.into(), secret))))
+    }
+
+    /// Creates a keyring with these secrets and their ids, newest first. There must be at least one secret.
+    fn holding(name: Arc<str>, secrets: impl IntoIterator<Item = (Arc<str>, WebhookSecret)>) -> Self {
+        let secrets = secrets.into_iter().map(|(id, secret)| KeyedSecret::new(&name, id, secret)).collect();
         Self { shared: Arc::new(SharedKeyring { name, secrets: RwLock::new(secrets) }) }
     }
 

@@ -3,16 +3,15 @@
 pub(crate) mod normalize;
 mod placeholder;
 mod preflight;
+mod variable;
 
-use std::{env, error::Error, fmt, sync::Arc};
+use std::{error::Error, fmt, sync::Arc};
 
 use ctutils::CtEq;
 use zeroize::Zeroizing;
 
+use self::variable::Variable;
 use crate::signature::{Signature, SigningKey};
-
-/// The environment variable that klikit's sample receivers read.
-pub(crate) const ENV: &str = "KLIKIT_WEBHOOK_SECRET";
 
 /// The secret that klikit signs deliveries with: the `webhook_secret_key`, which is not the partner API's `secret_key`.
 ///
@@ -57,13 +56,31 @@ impl WebhookSecret {
 
     /// Reads the secret from the environment variable `KLIKIT_WEBHOOK_SECRET`, without trimming it.
     ///
+    /// A service that verifies deliveries calls [`Keyring::from_env`](crate::Keyring::from_env), which also reads the
+    /// secret before a rotation.
+    ///
     /// # Errors
     ///
     /// If the variable is not set, or its value is empty or blank as in [`WebhookSecret::new`].
     pub fn from_env() -> Result<Self, SecretError> {
-        let secret = env::var_os(ENV).ok_or(SecretError::new(SecretErrorKind::NotSet))?;
-        Self::new(Zeroizing::new(secret.into_encoded_bytes()))
-            .map_err(|error| SecretError { in_environment: true, ..error })
+        let variable = Some(Variable::Newest);
+        Self::in_variable(Variable::Newest)?.ok_or(SecretError { kind: SecretErrorKind::NotSet, variable })
+    }
+
+    /// Reads the secret before a rotation from the environment variable `KLIKIT_WEBHOOK_SECRET_OLD`, without trimming
+    /// it. Returns `None` if the variable is not set.
+    ///
+    /// # Errors
+    ///
+    /// If the value is empty or blank as in [`WebhookSecret::new`].
+    pub fn old_from_env() -> Result<Option<Self>, SecretError> {
+        Self::in_variable(Variable::Old)
+    }
+
+    /// Returns the secret in this variable, if the variable is set.
+    fn in_variable(variable: Variable) -> Result<Option<Self>, SecretError> {
+        let secret = variable.read().map(Self::new).transpose();
+        secret.map_err(|error| SecretError { variable: Some(variable), ..error })
     }
 
     /// Signs a body as klikit would.
@@ -117,7 +134,8 @@ fn is_binary(secret: &[u8]) -> bool {
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretError {
     kind: SecretErrorKind,
-    in_environment: bool,
+    /// The environment variable that the secret was read from.
+    variable: Option<Variable>,
 }
 
 /// The reasons for a [`SecretError`].
@@ -134,12 +152,17 @@ pub enum SecretErrorKind {
 
 impl SecretError {
     fn new(kind: SecretErrorKind) -> Self {
-        Self { kind, in_environment: kind == SecretErrorKind::NotSet }
+        Self { kind, variable: None }
     }
 
     /// Returns what was wrong.
     pub fn kind(&self) -> SecretErrorKind {
         self.kind
+    }
+
+    /// Returns the name of the environment variable, if the secret was read from the environment.
+    pub fn variable(&self) -> Option<&'static str> {
+        self.variable.map(Variable::name)
     }
 }
 
@@ -150,10 +173,11 @@ impl fmt::Display for SecretError {
             SecretErrorKind::Empty => "empty",
             SecretErrorKind::Blank => "blank",
         };
-        if self.in_environment {
-            write!(f, "the environment variable {ENV} is {fault}: set it to the webhook_secret_key that klikit shows")
-        } else {
-            write!(f, "the webhook secret is {fault}: use the webhook_secret_key that klikit shows")
+        match self.variable {
+            Some(variable) => {
+                write!(f, "the environment variable {} is {fault}: {}", variable.name(), variable.remedy())
+            }
+            None => write!(f, "the webhook secret is {fault}: use the webhook_secret_key that klikit shows"),
         }
     }
 }
@@ -221,8 +245,19 @@ mod tests {
 
     #[test]
     fn error_names_source_of_secret() {
-        let not_set = SecretError::new(SecretErrorKind::NotSet);
-        assert!(not_set.to_string().starts_with("the environment variable KLIKIT_WEBHOOK_SECRET is not set: "));
+        for (variable, remedy) in [
+            (Variable::Newest, "KLIKIT_WEBHOOK_SECRET is blank: set it to the webhook_secret_key that klikit shows"),
+            (
+                Variable::Old,
+                "KLIKIT_WEBHOOK_SECRET_OLD is blank: set it to the webhook_secret_key before the rotation, or remove \
+                 the variable",
+            ),
+        ] {
+            let error = SecretError { kind: SecretErrorKind::Blank, variable: Some(variable) };
+            assert_eq!(error.to_string(), format!("the environment variable {remedy}"));
+            assert_eq!(error.variable(), Some(variable.name()));
+        }
+        assert_eq!(WebhookSecret::new("").unwrap_err().variable(), None);
     }
 
     #[test]

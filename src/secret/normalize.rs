@@ -1,7 +1,7 @@
 //! Removes what a secret picks up when it is copied from a file, a shell or a web page: padding, names, quotes and
 //! escapes.
 
-use super::ENV;
+use super::variable::Variable;
 
 /// The quotes of shells, YAML and JSON.
 const STRAIGHT_QUOTES: [char; 3] = ['"', '\'', '`'];
@@ -27,7 +27,7 @@ pub(crate) fn without_name(line: &str) -> Option<&str> {
     let name = name.trim_start_matches([' ', '{', '"', '\'']).trim_end_matches([' ', '"', '\'']);
     let is_word = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
     let says = |window: &[u8]| window.eq_ignore_ascii_case(b"secret");
-    let says_secret = name.len() <= 2 * ENV.len() && name.as_bytes().windows(6).any(says);
+    let says_secret = name.len() <= 2 * Variable::Newest.name().len() && name.as_bytes().windows(6).any(says);
     // A base64 text may end in `==`, which is not a value.
     let value = value.trim_start_matches('=').trim().trim_end_matches(['}', ',', ';']);
     (is_word && says_secret && !value.is_empty()).then_some(value)

@@ -78,14 +78,14 @@ impl KlikitVerifyLayer {
         WebhookSecret::new(secret).map(|secret| Self::with_keyring(secret.into()))
     }
 
-    /// Creates a layer that verifies with the secret in the environment variable `KLIKIT_WEBHOOK_SECRET`, without
-    /// trimming it.
+    /// Creates a layer that verifies with the secret in the environment variable `KLIKIT_WEBHOOK_SECRET`, and with the
+    /// secret before a rotation in `KLIKIT_WEBHOOK_SECRET_OLD` if that variable is set: see [`Keyring::from_env`].
     ///
     /// # Errors
     ///
-    /// If the variable is not set, empty or blank.
+    /// If `KLIKIT_WEBHOOK_SECRET` is not set, or if either variable is empty or blank.
     pub fn from_env() -> Result<Self, SecretError> {
-        WebhookSecret::from_env().map(|secret| Self::with_keyring(secret.into()))
+        Keyring::from_env().map(Self::with_keyring)
     }
 
     /// Creates a layer that verifies with any secret of a keyring. The keyring can change while the layer is serving.

@@ -20,6 +20,9 @@ pub(crate) struct Completions {
 impl Completions {
     /// Prints the completions for this command line.
     pub(crate) fn run(&self, mut definition: clap::Command, output: &mut Output) -> Result<Outcome, CliError> {
+        if output.is_json() {
+            return Err(CliError::new("completions are a script and have no JSON: remove --json"));
+        }
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut definition, "klikit", &mut script);
         output.line(String::from_utf8_lossy(&script).trim_end())?;

@@ -9,7 +9,7 @@ use crate::{
     interrupt::Interrupt,
     outcome::Outcome,
     output::{self, Output},
-    store::{Location, PendingMigration, StoreArguments},
+    store::{Location, Parts, PendingMigration, PendingMigrations, StoreArguments},
 };
 
 /// Apply the migrations that a store lacks, or print their SQL
@@ -20,11 +20,16 @@ use crate::{
 Examples:
   klikit migrate --print
   klikit migrate --dry-run
+  klikit migrate --ledger-only --dry-run
   klikit migrate --yes")]
 pub(crate) struct Migrate {
     /// Print the SQL for your own migration tool, and change nothing
     #[arg(long, conflicts_with_all = ["yes", "dry_run"])]
     print: bool,
+
+    /// Leave out the tables of the inbox, for a service that only has the dedupe layer
+    #[arg(long)]
+    ledger_only: bool,
 
     #[command(flatten)]
     consent: ConsentArguments,
@@ -61,12 +66,16 @@ impl Migrate {
         if !self.print && !self.dry_run {
             self.consent.check()?;
         }
-        let pending = self.store.pending_migrations(&location).await?;
+        let pending = self.store.pending_migrations(&location).await?.of(self.parts());
         output::note(format_args!("store: {location}"));
         let applied = !self.print && !pending.is_empty() && self.apply(&location, &pending).await?;
         if output.is_json() {
-            let step = |PendingMigration { part, version, sql }| Step { part, version, sql: self.print.then_some(sql) };
-            let pending = pending.into_iter().map(step).collect();
+            let step = |PendingMigration { part, version, sql }: &PendingMigration| Step {
+                part: part.clone(),
+                version: *version,
+                sql: self.print.then(|| sql.clone()),
+            };
+            let pending = pending.iter().map(step).collect();
             output.json(&Report { store: location.to_string(), pending, applied })?;
         } else if pending.is_empty() {
             output.line(if self.print {
@@ -79,7 +88,7 @@ impl Migrate {
             pending.iter().try_for_each(|step| output.line(&step.sql))?;
             output.line("COMMIT;")?;
         } else {
-            let names = names(&pending);
+            let names = pending.names();
             output.line(match applied {
                 true => format!("Applied {names}."),
                 false if self.dry_run => format!("Migrate would apply {names}."),
@@ -89,18 +98,17 @@ impl Migrate {
         Ok(Outcome::Fine)
     }
 
+    fn parts(&self) -> Parts {
+        if self.ledger_only { Parts::Ledger } else { Parts::LedgerAndInbox }
+    }
+
     /// Applies the migrations, if that is wanted. Returns whether it was.
-    async fn apply(&self, location: &Location, pending: &[PendingMigration]) -> Result<bool, CliError> {
-        let question = format!("Apply {} to {location}?", names(pending));
+    async fn apply(&self, location: &Location, pending: &PendingMigrations) -> Result<bool, CliError> {
+        let question = format!("Apply {} to {location}?", pending.names());
         if self.dry_run || !self.consent.ask(&question, &Interrupt::listen()).await? {
             return Ok(false);
         }
-        self.store.open_and_migrate(location).await?;
+        self.store.connect(location, self.parts()).await?;
         Ok(true)
     }
-}
-
-fn names(pending: &[PendingMigration]) -> String {
-    let names: Vec<_> = pending.iter().map(PendingMigration::name).collect();
-    names.join(", ")
 }

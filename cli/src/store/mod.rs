@@ -1,7 +1,9 @@
 //! The store that a command acts on.
 
+mod backend;
 mod ledger;
 mod location;
+mod migrations;
 mod open_error;
 pub(crate) mod values;
 
@@ -16,14 +18,13 @@ use tower_klikit_postgres::{PostgresStore, PostgresStoreBuilder};
 use tower_klikit_sqlite::{SqliteStore, SqliteStoreBuilder};
 
 pub(crate) use self::{
+    backend::Backend,
     ledger::LedgerStore,
     location::Location,
+    migrations::{Parts, PendingMigration, PendingMigrations},
     open_error::{OpenError, OpenErrorKind},
 };
-use crate::{
-    error::{CliError, one_line},
-    output,
-};
+use crate::{error::CliError, output};
 
 /// The number of deliveries that one call reads.
 const PAGE: u32 = 500;
@@ -44,23 +45,12 @@ pub(crate) struct StoreArguments {
     table_prefix: String,
 }
 
-/// A migration that a store lacks.
-pub(crate) struct PendingMigration {
-    /// The part of the schema: `ledger` or `inbox`.
-    pub(crate) part: String,
-    /// The version of the part after the migration.
-    pub(crate) version: u32,
-    /// The statements, below a comment that names the part and the version.
-    pub(crate) sql: String,
-}
-
-/// An open store, whose schema is the one of this release.
+/// An open store with an inbox, whose schema is the one of this release.
 pub(crate) struct Store {
     pub(crate) inbox: Inbox,
     /// The store's place, without a password.
     pub(crate) name: String,
-    /// The store, if it is a file.
-    pub(crate) sqlite: Option<SqliteStore>,
+    pub(crate) backend: Backend,
 }
 
 impl StoreArguments {
@@ -74,81 +64,72 @@ impl StoreArguments {
         Location::find(self.store.as_ref())
     }
 
-    /// Opens the store and names it on standard error. Neither creates nor migrates tables, because processes of an
-    /// older release may be using them.
+    /// Opens a store with an inbox, and names it on standard error. Neither creates nor migrates tables, because
+    /// processes of an older release may be using them.
     pub(crate) async fn open(&self) -> Result<Store, CliError> {
         let location = self.location()?;
         let pending = self.pending_migrations(&location).await?;
-        Self::check_migrated(&location, &pending)?;
-        let store = self.open_and_migrate(&location).await?;
+        if !pending.is_empty() {
+            return Err(pending.error(&location));
+        }
+        let backend = self.connect(&location, Parts::LedgerAndInbox).await?;
+        let store = Store { inbox: backend.inbox(), name: location.to_string(), backend };
         output::note(format_args!("store: {}", store.name));
         Ok(store)
     }
 
-    /// Returns an error if the store lacks migrations.
-    fn check_migrated(location: &Location, pending: &[PendingMigration]) -> Result<(), CliError> {
-        if pending.is_empty() {
-            return Ok(());
-        }
-        let steps: Vec<_> = pending.iter().map(PendingMigration::name).collect();
-        let remedy = if pending.iter().any(|step| step.version == 1) {
-            "name another store or --table-prefix, or create the tables with `klikit migrate`"
-        } else {
-            "stop the processes of older releases, and run `klikit migrate`"
-        };
-        Err(CliError::new(format_args!("{location} lacks the migrations {}: {remedy}", steps.join(", "))))
-    }
-
-    /// Opens the store, whose pending migrations were read before, and applies them. Does not create a file.
-    pub(crate) async fn open_and_migrate(&self, location: &Location) -> Result<Store, OpenError> {
-        let name = one_line(&location.to_string());
+    /// Connects to these parts of the store, and applies the migrations that they lack. Does not create a file.
+    ///
+    /// A command that must not migrate looks at the pending migrations first.
+    pub(crate) async fn connect(&self, location: &Location, parts: Parts) -> Result<Backend, OpenError> {
+        let is_ledger_only = parts == Parts::Ledger;
         Ok(match location {
             Location::File(path) => {
-                let store = self.sqlite().open(path).map_err(|error| OpenError::of_sqlite(location, &error))?;
-                Store { inbox: Inbox::new(store.clone()), name, sqlite: Some(store) }
+                let builder = self.sqlite();
+                let builder = if is_ledger_only { builder.ledger_only() } else { builder };
+                Backend::Sqlite(builder.open(path).map_err(|error| OpenError::of_sqlite(location, &error))?)
             }
             Location::Database(url) => {
-                let store = self.postgres().open(url).await;
-                let store = store.map_err(|error| OpenError::of_reached_postgres(location, &error))?;
-                Store { inbox: Inbox::new(store), name, sqlite: None }
+                let builder = self.postgres();
+                let builder = if is_ledger_only { builder.ledger_only() } else { builder };
+                let store = builder.open(url).await;
+                Backend::Postgres(store.map_err(|error| OpenError::of_reached_postgres(location, &error))?)
             }
         })
     }
 
-    /// Returns the migrations that the store lacks, in order.
-    pub(crate) async fn pending_migrations(&self, location: &Location) -> Result<Vec<PendingMigration>, OpenError> {
-        match location {
+    /// Returns the migrations that the store lacks.
+    pub(crate) async fn pending_migrations(&self, location: &Location) -> Result<PendingMigrations, OpenError> {
+        let steps = match location {
             Location::File(path) => {
-                let pending =
-                    self.sqlite().pending_migrations(path).map_err(|error| OpenError::of_sqlite(location, &error))?;
-                Ok(pending.iter().map(|step| PendingMigration::new(step.part(), step.version(), step)).collect())
+                let steps = self.sqlite().pending_migrations(path);
+                let steps = steps.map_err(|error| OpenError::of_sqlite(location, &error))?;
+                steps.iter().map(|step| PendingMigration::new(step.part(), step.version(), step)).collect()
             }
             Location::Database(url) => {
-                let pending =
-                    self.postgres().pending_migrations(url).await.map_err(|error| OpenError::of_postgres(&error))?;
-                Ok(pending.iter().map(|step| PendingMigration::new(step.part(), step.version(), step)).collect())
+                let steps = self.postgres().pending_migrations(url).await;
+                let steps = steps.map_err(|error| OpenError::of_postgres(location, &error))?;
+                steps.iter().map(|step| PendingMigration::new(step.part(), step.version(), step)).collect()
             }
-        }
+        };
+        Ok(PendingMigrations(steps))
     }
 
-    /// Returns the versions of the schema that this release knows, such as `ledger 1, inbox 2`.
-    pub(crate) fn known_versions(&self, location: &Location) -> Result<String, OpenError> {
-        let mut versions: Vec<(String, u32)> = Vec::new();
-        let mut add = |part: &str, version| match versions.last_mut() {
-            Some(last) if last.0 == part => last.1 = version,
-            _ => versions.push((part.into(), version)),
-        };
-        match location {
+    /// Returns the versions that these parts have in this release, such as `ledger 1, inbox 2`.
+    pub(crate) fn known_versions(&self, location: &Location, parts: Parts) -> Result<String, OpenError> {
+        let steps: Vec<(String, u32)> = match location {
             Location::File(_) => {
                 let steps = self.sqlite().migrations().map_err(|error| OpenError::of_sqlite(location, &error))?;
-                steps.iter().for_each(|step| add(step.part(), step.version()));
+                steps.iter().map(|step| (step.part().into(), step.version())).collect()
             }
             Location::Database(_) => {
-                let steps = self.postgres().migrations().map_err(|error| OpenError::of_postgres(&error))?;
-                steps.iter().for_each(|step| add(step.part(), step.version()));
+                let steps = self.postgres().migrations().map_err(|error| OpenError::of_postgres(location, &error))?;
+                steps.iter().map(|step| (step.part().into(), step.version())).collect()
             }
-        }
-        let versions: Vec<_> = versions.iter().map(|(part, version)| format!("{part} {version}")).collect();
+        };
+        let is_last = |n: usize| steps.get(n + 1).is_none_or(|next| next.0 != steps[n].0);
+        let last = steps.iter().enumerate().filter(|(n, (part, _))| is_last(*n) && parts.contains(part));
+        let versions: Vec<_> = last.map(|(_, (part, version))| format!("{part} {version}")).collect();
         Ok(versions.join(", "))
     }
 
@@ -159,17 +140,6 @@ impl StoreArguments {
     fn postgres(&self) -> PostgresStoreBuilder {
         // An operator's command makes one call at a time.
         PostgresStore::builder().table_prefix(&self.table_prefix).max_connections(2)
-    }
-}
-
-impl PendingMigration {
-    fn new(part: &str, version: u32, sql: &impl ToString) -> Self {
-        Self { part: part.into(), version, sql: sql.to_string() }
-    }
-
-    /// Returns the part and the version, such as `inbox 2`.
-    pub(crate) fn name(&self) -> String {
-        format!("{} {}", self.part, self.version)
     }
 }
 

@@ -40,21 +40,21 @@ impl OpenError {
             Kind::OutdatedSchema | Kind::Migration | Kind::Tables => OpenErrorKind::Schema,
             _ => OpenErrorKind::Store,
         };
-        let (message, remedy) = match error.kind() {
-            Kind::NotFound => {
-                let remedy = "name the service's file with --store, or set KLIKIT_STORE";
-                (format!("{location} does not exist"), Some(remedy))
-            }
-            Kind::File => (error.to_string(), Some("name a store's file that can be read and written")),
-            Kind::Busy => (error.to_string(), Some("wait for that process, or stop it")),
-            _ => (error.to_string(), None),
+        let remedy = match error.kind() {
+            Kind::NotFound => Some("name the service's file with --store, or set KLIKIT_STORE"),
+            Kind::File => Some("name a store's file that can be read and written, on a disk with free space"),
+            Kind::Busy => Some("wait for that process, or stop it"),
+            Kind::Tables => Some("`klikit migrate --print` prints it for an empty file"),
+            _ => None,
+        };
+        let message = match error.kind() {
+            Kind::NotFound => format!("{location} does not exist"),
+            _ => named(location, error.to_string()),
         };
         Self { kind, message, remedy }
     }
 
-    /// Returns the error for a database. Its message names the server and the database, and neither a user nor a
-    /// password.
-    pub(super) fn of_postgres(error: &PostgresError) -> Self {
+    pub(super) fn of_postgres(location: &Location, error: &PostgresError) -> Self {
         use PostgresErrorKind as Kind;
 
         let kind = match error.kind() {
@@ -63,17 +63,29 @@ impl OpenError {
             Kind::OutdatedSchema | Kind::Migration | Kind::Tables => OpenErrorKind::Schema,
             _ => OpenErrorKind::Store,
         };
-        Self { kind, message: ErrorChain::new(error).to_string(), remedy: None }
+        let remedy = match error.kind() {
+            Kind::Migration => Some("`klikit migrate --print` prints the SQL"),
+            _ => None,
+        };
+        Self { kind, message: named(location, ErrorChain::new(error).to_string()), remedy }
     }
 
     /// Returns the error for a database that has just been reached, to read its versions.
     pub(super) fn of_reached_postgres(location: &Location, error: &PostgresError) -> Self {
         if error.kind() != PostgresErrorKind::Unreachable {
-            return Self::of_postgres(error);
+            return Self::of_postgres(location, error);
         }
         let message = format!("{location} has stopped answering: another session may have locked its tables");
         Self { kind: OpenErrorKind::Store, message, remedy: Some("end that session") }
     }
+}
+
+/// Returns a message that names the store, without a user and a password.
+fn named(location: &Location, message: String) -> String {
+    let location = location.to_string();
+    // The messages about connections name the server and the database.
+    let name = location.split_once("://").map_or(&*location, |(_, name)| name);
+    if message.contains(name) { message } else { format!("{location}: {message}") }
 }
 
 impl From<OpenError> for CliError {

@@ -106,6 +106,8 @@ fn completions_know_the_options() {
         let script = klikit(["completions", shell]).run().success();
         assert!(["klikit", "candidate-file", "duplicates"].iter().all(|word| script.contains(word)), "{shell}");
     }
+    let json = klikit(["completions", "bash", "--json"]).run();
+    json.assert_error("completions are a script and have no JSON: remove --json");
     let ended = klikit(["completions", "tcsh"]).run();
     assert!(ended.code == Some(2) && ended.stderr.lines().count() == 1, "{ended}");
 }

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, from_str, json};
 use tower_klikit::{WebhookSecret, testing::SignedDelivery};
 
-use crate::support::{SECRET, klikit};
+use crate::support::{SECRET, assert_documented, klikit};
 
 const BODY: &str = r#"{"brand_id":1,"branch_id":2,"orders":[{"id":42,"note":"for Contoh"}]}"#;
 const REWRITTEN: &str = r#"{"branch_id": 2, "brand_id": 1, "orders": [{"id": 42, "note": "for Contoh"}]}"#;
@@ -52,6 +52,7 @@ fn cause_and_remedy_are_named() {
 #[test]
 fn json_has_stable_names() {
     let (code, mut explanation) = explain_json(&[], &dump(REWRITTEN));
+    assert_documented("`explain`", &[explanation.clone(), explain_json(&["--report"], &dump(REWRITTEN)).1]);
     let fix = explanation["fix"].take();
     let detail = explanation["detail"].take();
     assert!(fix.is_string() && detail.is_string());
@@ -106,6 +107,27 @@ fn candidates_are_named_by_their_files() {
 
     let twice = klikit(["explain", "--candidate-file", old, "--candidate-file", old]).stdin(dump(BODY)).run();
     assert!(twice.stderr.ends_with(": pass fewer or other candidates\n") && twice.code == Some(2), "{twice}");
+}
+
+#[test]
+fn old_secret_in_environment_verifies() {
+    let explain = |old, options: &[&str]| {
+        let run = klikit(["explain", "--json"].into_iter().chain(options.iter().copied())).stdin(dump(BODY));
+        run.env("KLIKIT_WEBHOOK_SECRET", "the-new-secret").env("KLIKIT_WEBHOOK_SECRET_OLD", old).run()
+    };
+    let ended = explain(SECRET, &[]);
+    let explanation: Value = from_str(&ended.stdout).unwrap();
+    assert_eq!((ended.code, &explanation["secret_id"]), (Some(0), &json!("old")), "{ended}");
+    explain("", &[]).assert_error(
+        "the environment variable KLIKIT_WEBHOOK_SECRET_OLD is empty: set it to the webhook_secret_key before the \
+         rotation, or remove the variable",
+    );
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("new");
+    fs::write(&file, "the-new-secret").unwrap();
+    let ended = explain(SECRET, &["--secret-file", file.to_str().unwrap()]);
+    assert_eq!(ended.code, Some(1), "{ended}");
 }
 
 #[test]

@@ -53,6 +53,8 @@ pub(crate) enum Reply {
     Text(u16, String),
     /// The status after a pause.
     Late(Duration, u16),
+    /// The status 200 after this number of requests has arrived, and a pause in which more could arrive.
+    After(usize),
     /// A redirect to a URL.
     Redirect(String),
     /// A body that never ends.
@@ -140,6 +142,13 @@ async fn receive(State((log, respond)): State<(Arc<Log>, Respond)>, request: Req
         Reply::Late(pause, status) => {
             tokio::time::sleep(pause).await;
             response(status, Body::empty())
+        }
+        Reply::After(requests) => {
+            while log.received.lock().unwrap().len() < requests {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            response(200, Body::empty())
         }
         Reply::Redirect(url) => {
             let mut response = response(307, Body::empty());

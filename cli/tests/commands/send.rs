@@ -6,7 +6,7 @@ use serde_json::{Value, from_slice, from_str, json};
 
 use crate::{
     receiver::{Received, Receiver, Reply},
-    support::{Ended, klikit},
+    support::{Ended, assert_documented, klikit},
 };
 
 /// Sends with these options, and returns the exit code and the report.
@@ -100,12 +100,12 @@ fn files_and_fixtures_take_turns() {
 }
 
 #[test]
-fn duplicates_and_altered_deliveries_are_counted() {
+fn duplicates_and_corrupted_deliveries_are_counted() {
     let receiver = Receiver::verifying();
     let (code, report) = send(&receiver, &["--count", "100", "--duplicates", "5%", "--corrupt", "5%"]);
     let received = receiver.received();
-    let altered = received.iter().filter(|received| !received.verifies()).count();
-    assert_eq!((received.len(), altered), (105, 5));
+    let corrupted = received.iter().filter(|received| !received.verifies()).count();
+    assert_eq!((received.len(), corrupted), (105, 5));
     assert_eq!(different(received.iter().map(|received| received.header("x-klikit-event-id"))), 100);
     let copies = received.windows(2).filter(|pair| pair[0].body == pair[1].body && pair[0].headers == pair[1].headers);
     assert_eq!(copies.count(), 5);
@@ -116,10 +116,16 @@ fn duplicates_and_altered_deliveries_are_counted() {
 }
 
 #[test]
-fn accepting_altered_deliveries_is_a_fault() {
-    let receiver = Receiver::start(|_, _| Reply::Status(200));
-    let (code, report) = send(&receiver, &["--count", "10", "--corrupt", "20%"]);
-    assert_eq!((code, &report["corrupt_accepted"], &report["delivered_at_once"]), (Some(1), &json!(2), &json!(8)));
+fn accepting_corrupted_deliveries_is_a_fault() {
+    for options in [&[][..], &["--same-body"]] {
+        // The receiver rejects nothing but malformed JSON.
+        let receiver = Receiver::start(|_, received| {
+            Reply::Status(if from_slice::<Value>(&received.body).is_ok() { 200 } else { 400 })
+        });
+        let (code, report) = send(&receiver, &[options, &["--count", "10", "--corrupt", "20%"]].concat());
+        assert_eq!((code, &report["corrupt_accepted"], &report["delivered_at_once"]), (Some(1), &json!(2), &json!(8)));
+        assert_eq!(receiver.received().iter().filter(|received| !received.verifies()).count(), 2);
+    }
 }
 
 #[test]
@@ -135,11 +141,11 @@ fn failed_deliveries_are_retried_unchanged() {
 }
 
 #[test]
-fn speed_divides_pauses() {
-    let receiver = Receiver::start(|number, _| Reply::Status(if number == 0 { 500 } else { 200 }));
-    let (code, report) = send(&receiver, &["--speed", "20"]);
-    let seconds = report["seconds"].as_f64().unwrap();
-    assert!(code == Some(0) && (1.5..20.0).contains(&seconds), "{report}");
+fn speed_divides_retry_delays() {
+    // The delays are 30 seconds and 2 minutes. Undivided, they are longer than the test waits.
+    let receiver = Receiver::start(|number, _| Reply::Status(if number < 2 { 500 } else { 200 }));
+    let (code, report) = send(&receiver, &["--speed", "100"]);
+    assert!(code == Some(0) && report["seconds"].as_f64().unwrap() >= 1.5, "{report}");
 }
 
 #[test]
@@ -147,11 +153,25 @@ fn failure_after_all_retries_is_a_fault() {
     let receiver = Receiver::start(|_, _| Reply::Text(500, "\u{1b}[31mout of\npaper".into()));
     let ended = klikit(["send", &receiver.url, "--retries", "2"]).run();
     assert_eq!((ended.code, &*ended.stderr), (Some(1), ""));
-    assert!(ended.stdout.contains("failed: klikit would dead-letter them  1\n"), "{ended}");
+    assert!(ended.stdout.contains("\nfailed after 2 retries  1\n"), "{ended}");
     assert!(ended.stdout.contains("500 Internal Server Error  3\n"), "{ended}");
     let failure = "First failure: 500 \\u{1b}[31mout of\\npaper\n";
     assert!(ended.stdout.ends_with(failure), "{ended}");
     assert_eq!(receiver.received().len(), 3);
+}
+
+#[test]
+fn report_says_after_how_many_retries() {
+    for (retries, line) in [
+        ("0", "failed without a retry"),
+        ("1", "failed after 1 retry"),
+        ("6", "failed after 6 retries: klikit would dead-letter them"),
+    ] {
+        let receiver = Receiver::start(|_, _| Reply::Status(500));
+        let ended = klikit(["send", &receiver.url, "--retries", retries, "--speed", "1e6"]).run();
+        assert!(ended.code == Some(1) && ended.stdout.contains(&format!("\n{line}  1\n")), "{ended}");
+        assert_eq!(ended.stdout.contains(": 1 attempt in "), retries == "0", "{ended}");
+    }
 }
 
 #[test]
@@ -188,11 +208,11 @@ fn plain_http_needs_no_certificates() {
 #[test]
 fn late_responses_are_failures() {
     let late = Receiver::start(|_, _| Reply::Late(Duration::from_secs(20), 200));
-    let endless = Receiver::start(|_, _| Reply::Endless);
-    let run = |receiver: Receiver| thread::spawn(move || send(&receiver, &["--retries", "0"]));
+    let endless = Receiver::start(|number, _| if number == 0 { Reply::Status(200) } else { Reply::Endless });
+    let run = |receiver: Receiver, count| thread::spawn(move || send(&receiver, &["--retries", "0", "--count", count]));
     for (thread, failure) in [
-        (run(late), "no response within 10 s"),
-        (run(endless), "the response began with 200 and did not end within 10 s"),
+        (run(late, "1"), "no response within 10 s"),
+        (run(endless, "2"), "the response began with 200 and did not end within 10 s"),
     ] {
         let (code, report) = thread.join().unwrap();
         assert_eq!((code, &report["timed_out"], &report["failed"]), (Some(1), &json!(1), &json!(1)), "{report}");
@@ -200,6 +220,14 @@ fn late_responses_are_failures() {
         let slowest = report["latency_ms"]["max"].as_f64().unwrap();
         assert!((9_990.0..19_000.0).contains(&slowest), "{report}");
     }
+}
+
+#[test]
+fn response_before_an_endless_one_may_be_a_failure() {
+    let receiver = Receiver::start(|number, _| if number == 0 { Reply::Status(500) } else { Reply::Endless });
+    let (code, report) = send(&receiver, &["--retries", "1"]);
+    let counts = [&report["timed_out"], &report["failed"], &report["attempts"]];
+    assert_eq!((code, counts), (Some(1), [&json!(1), &json!(1), &json!(2)]));
 }
 
 #[test]
@@ -218,15 +246,16 @@ fn latency_is_measured() {
     });
     let (_, report) = send(&receiver, &["--count", "6"]);
     let latency = |name: &str| report["latency_ms"][name].as_f64().unwrap();
-    assert!((100.0..1_500.0).contains(&latency("p50")) && latency("max") >= 1_499.0, "{report}");
+    assert!(latency("p50") >= 100.0 && latency("max") >= 1_499.0, "{report}");
 }
 
 #[test]
 fn concurrency_limits_attempts() {
-    for (concurrency, at_once) in [("1", 1), ("4", 4)] {
-        let receiver = Receiver::start(|_, _| Reply::Late(Duration::from_millis(300), 200));
-        assert_eq!(send(&receiver, &["--count", "8", "--concurrency", concurrency]).0, Some(0));
-        assert_eq!(receiver.most_at_once(), at_once);
+    for concurrency in [1, 4] {
+        // The responses are held until as many requests have arrived as are allowed at a time.
+        let receiver = Receiver::start(move |number, _| Reply::After((number / concurrency + 1) * concurrency));
+        assert_eq!(send(&receiver, &["--count", "8", "--concurrency", &concurrency.to_string()]).0, Some(0));
+        assert_eq!(receiver.most_at_once(), concurrency);
     }
 }
 
@@ -234,7 +263,7 @@ fn concurrency_limits_attempts() {
 fn concurrency_limits_retries() {
     let receiver = Receiver::start(|number, _| match number {
         0..6 => Reply::Status(500),
-        _ => Reply::Late(Duration::from_millis(300), 200),
+        _ => Reply::After((number / 2 + 1) * 2),
     });
     assert_eq!(send(&receiver, &["--count", "6", "--concurrency", "2"]).0, Some(0));
     assert_eq!((receiver.received().len(), receiver.most_at_once()), (12, 2));
@@ -242,40 +271,21 @@ fn concurrency_limits_retries() {
 
 #[test]
 fn rate_limits_first_attempts() {
-    let receiver = Receiver::start(|_, _| Reply::Late(Duration::from_millis(500), 200));
+    // With a rate, an attempt starts while others wait for their responses.
+    let receiver = Receiver::start(|_, _| Reply::After(20));
     let (code, report) = send(&receiver, &["--count", "20", "--rate", "20"]);
     // The last one starts after 950 milliseconds.
-    assert!(code == Some(0) && report["seconds"].as_f64().unwrap() >= 1.4, "{report}");
-    assert!(receiver.most_at_once() > 1);
+    assert!(code == Some(0) && report["seconds"].as_f64().unwrap() >= 0.95, "{report}");
+    assert_eq!(receiver.most_at_once(), 20);
 }
 
 #[test]
-fn json_has_stable_names() {
+fn json_has_documented_fields() {
     let receiver = Receiver::verifying();
-    let (_, report) = send(&receiver, &[]);
-    let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-    let mut expected = [
-        "url",
-        "deliveries",
-        "delivered_at_once",
-        "delivered_later",
-        "failed",
-        "corrupt_rejected",
-        "corrupt_accepted",
-        "corrupt_unanswered",
-        "unfinished",
-        "attempts",
-        "statuses",
-        "timed_out",
-        "no_response",
-        "first_failure",
-        "latency_ms",
-        "seconds",
-        "interrupted",
-    ];
-    expected.sort_unstable();
-    assert_eq!(names(&report), expected);
-    assert_eq!(names(&report["latency_ms"]), ["max", "p50", "p90", "p99", "p99_9"]);
+    let (_, mut report) = send(&receiver, &[]);
+    // The names in this field are statuses.
+    assert_eq!(report["statuses"].take(), json!({ "200": 1 }));
+    assert_documented("`send`", &[report]);
 }
 
 #[test]
@@ -292,7 +302,7 @@ fn ctrl_c_reports_what_was_done() {
     assert_eq!((code, &interrupted["interrupted"]), (Some(130), &json!(true)));
     assert_eq!([&interrupted["delivered_at_once"], &interrupted["unfinished"]], [1, 2]);
 
-    // During klikit's pauses of 30 seconds. The second request shows that the first one has failed.
+    // During klikit's retry delay of 30 seconds. The second request shows that the first one has failed.
     let receiver = Receiver::start(|_, _| Reply::Status(500));
     let running = klikit(["send", &receiver.url, "--speed", "1", "--count", "2"]).start();
     receiver.wait_for_requests(2);

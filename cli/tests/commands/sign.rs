@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, from_str, json};
 use tower_klikit::WebhookSecret;
 
-use crate::support::{SECRET, klikit};
+use crate::support::{SECRET, assert_documented, klikit};
 
 /// The example of "Webhook security" in klikit's developer documentation.
 const BODY: &str = r#"{"brand_id":1,"branch_id":2,"orders":[{"id":42}]}"#;
@@ -37,6 +37,8 @@ fn signs_files_byte_for_byte() {
 fn prints_json() {
     let signed: Value = from_str(&klikit(["sign", "--json"]).stdin(BODY).run().success()).unwrap();
     assert_eq!(signed, json!({ "signature": signature(BODY), "bytes": BODY.len() }));
+    let curl = klikit(["sign", "--json", "--curl", "http://localhost/"]).stdin(BODY).run().success();
+    assert_documented("`sign`", &[signed, from_str(&curl).unwrap()]);
 }
 
 #[test]

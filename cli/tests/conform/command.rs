@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::TcpListener,
+    slice,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -25,8 +26,9 @@ use crate::{
     receivers::{
         Receiver,
         flawed::{self, Fault},
+        own::{self, OLD_SECRET},
     },
-    support::{SECRET, examples, klikit, shell},
+    support::{SECRET, assert_documented, examples, klikit, shell},
 };
 
 /// Checks that take a moment.
@@ -70,14 +72,12 @@ fn prints_a_row_for_each_check() {
 }
 
 #[test]
-fn prints_json_with_stable_names() {
+fn prints_json_with_documented_fields() {
     let receiver = flawed();
     let ended = klikit(["conform", receiver.url(), "--json", "--only", QUICK]).run();
     assert_eq!((ended.code, &*ended.stderr), (Some(1), ""), "{ended}");
     let report: Value = serde_json::from_str(&ended.stdout).unwrap();
-    let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
-    assert_eq!(names(&report), "failed interrupted not_observable passed rows url");
-    assert_eq!(names(&report["rows"][0]), "check result seen why");
+    assert_documented("`conform`", slice::from_ref(&report));
     let results: Vec<_> = report["rows"].as_array().unwrap().iter().map(|row| &row["result"]).collect();
     assert_eq!(results, ["pass", "fail", "pass", "not_observable"]);
     assert_eq!((&report["url"], &report["failed"]), (&receiver.url().into(), &1.into()));
@@ -101,6 +101,45 @@ fn writes_junit() {
     ] {
         assert_eq!(xml.matches(part).count(), 1, "{part} in {xml}");
     }
+}
+
+#[test]
+fn failed_run_keeps_the_old_junit_file() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("conform.xml");
+    fs::write(&file, "the old report").unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let ended = klikit(["conform", &format!("http://{free}/"), "--junit", file.to_str().unwrap()]).run();
+    assert_eq!((ended.code, ended.stderr.lines().count()), (Some(2), 1), "{ended}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "the old report");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+#[cfg(unix)]
+#[test]
+fn junit_replaces_a_file_behind_a_symlink() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    let receiver = flawed();
+    let directory = TempDir::new().unwrap();
+    let [file, link] = ["conform.xml", "link.xml"].map(|name| directory.path().join(name));
+    fs::write(&file, "the old report").unwrap();
+    fs::set_permissions(&file, PermissionsExt::from_mode(0o640)).unwrap();
+    symlink(&file, &link).unwrap();
+    let ended = klikit(["conform", receiver.url(), "--junit", link.to_str().unwrap(), "--only", "genuine"]).run();
+    assert_eq!(ended.code, Some(0), "{ended}");
+    assert!(link.is_symlink() && fs::read_to_string(&file).unwrap().contains("genuine"));
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn failed_write_of_junit_keeps_the_printed_report() {
+    let receiver = flawed();
+    let ended = klikit(["conform", receiver.url(), "--junit", "/dev/full", "--only", "genuine"]).run();
+    let error = "error: cannot write /dev/full: No space left on device (os error 28): check the disk\n";
+    assert_eq!((ended.code, &*ended.stderr), (Some(2), error), "{ended}");
+    assert!(ended.stdout.contains("1 passed, 0 failed"), "{ended}");
 }
 
 #[test]
@@ -137,6 +176,7 @@ fn rejects_bad_input() {
         (&[&free, "--old-secret-file", empty], "empty"),
         (&[&free, "--failing", missing], "cannot read"),
         (&[&free, "--junit", unwritable], "cannot write"),
+        (&[&free, "--junit", directory.path().to_str().unwrap()], "cannot write"),
         (&[&free, "--only", "everything"], "invalid value 'everything'"),
         (&[&free, "--answer-within", "0"], "0 is not in 1..=10000"),
     ] {
@@ -144,6 +184,36 @@ fn rejects_bad_input() {
         assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.lines().count()), (Some(2), "", 1), "{ended}");
         assert!(ended.stderr.contains(words), "{words:?} is not in {ended}");
     }
+}
+
+#[test]
+fn old_secret_comes_from_environment_or_file() {
+    let receiver = Receiver::serve(own::verify);
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("secret");
+    fs::write(&file, SECRET).unwrap();
+    let file = file.to_str().unwrap();
+    let run = |old, options: &[&str]| {
+        let arguments = ["conform", receiver.url(), "--json", "--only", "rotated-secret"];
+        let run = klikit(arguments.into_iter().chain(options.iter().copied()));
+        run.env("KLIKIT_WEBHOOK_SECRET_OLD", old).run()
+    };
+    for (old, options, result, seen) in [
+        (OLD_SECRET, &[][..], "pass", "both secrets are accepted"),
+        ("a forgotten secret", &[], "fail", "signed with the old secret: 403"),
+        (OLD_SECRET, &["--secret-file", file], "not_observable", "with --old-secret-file"),
+        (OLD_SECRET, &["--old-secret-file", file], "not_observable", "the old secret is the same as the new one"),
+    ] {
+        let ended = run(old, options);
+        let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+        let row = &report["rows"][0];
+        assert_eq!(row["result"], result, "{ended}");
+        assert!(row["seen"].as_str().unwrap().contains(seen), "{seen:?} is not in {ended}");
+    }
+    run(" ", &[]).assert_error(
+        "the environment variable KLIKIT_WEBHOOK_SECRET_OLD is blank: set it to the webhook_secret_key before the \
+         rotation, or remove the variable",
+    );
 }
 
 #[test]
@@ -167,8 +237,8 @@ fn receiver_that_hangs_up_is_an_error() {
 fn first_response_without_an_end_is_an_error() {
     let receiver = Receiver::serve(|| Router::new().fallback(async || Response::new(Body::new(flawed::Endless))));
     klikit(["conform", receiver.url()]).run().assert_error(&format!(
-        "{} cannot be judged: the response began with 200 and did not end within 10 s: let the receiver end its \
-         responses, or correct the URL",
+        "{}: the response began with 200 and did not end within 10 s: name the URL of a webhook endpoint, not of a \
+         stream",
         receiver.url()
     ));
 }

@@ -28,6 +28,7 @@ fn assert_fails(fault: Fault, checks: &[&str]) {
 fn forged_finds_missing_verification() {
     let checks = [
         "altered",
+        "chunked",
         "content-type",
         "forged",
         "json-written-anew",
@@ -44,6 +45,14 @@ fn forged_finds_missing_verification() {
 #[test]
 fn forged_finds_de_duplication_before_verification() {
     assert_fails(Fault::DeduplicatesBeforeVerifying, &["forged"]);
+}
+
+#[test]
+fn forged_finds_partial_comparison() {}
+
+#[test]
+fn forged_finds_unverified_event_types() {
+    assert_fails(Fault::VerifiesKnownEvents, &["forged"]);
 }
 
 #[test]
@@ -88,6 +97,16 @@ fn content_type_finds_each_skipped_type() {
 }
 
 #[test]
+fn unsigned_finds_an_empty_signature() {
+    assert_fails(Fault::AcceptsEmptySignature, &["unsigned"]);
+}
+
+#[test]
+fn wrong_secret_finds_an_empty_secret() {
+    assert_fails(Fault::AcceptsEmptySecret, &["wrong-secret"]);
+}
+
+#[test]
 fn rejections_alike_finds_a_status_that_tells_why() {
     assert_fails(Fault::LeaksReason, &["rejections-alike"]);
 }
@@ -129,6 +148,11 @@ fn json_written_anew_finds_parsing_and_encoding() {
 }
 
 #[test]
+fn json_written_anew_finds_ignored_white_space() {
+    assert_fails(Fault::TrimsBody, &["json-written-anew"]);
+}
+
+#[test]
 fn batch_finds_rejected_batches() {
     assert_fails(Fault::RejectsBatches, &["batch", "over-100-kb"]);
 }
@@ -141,6 +165,11 @@ fn over_100_kb_finds_the_limit_of_express() {
 #[test]
 fn chunked_finds_a_needed_content_length() {
     assert_fails(Fault::NeedsContentLength, &["chunked"]);
+}
+
+#[test]
+fn chunked_finds_missing_verification() {
+    assert_fails(Fault::VerifiesContentLength, &["chunked"]);
 }
 
 #[test]
@@ -161,6 +190,11 @@ fn duplicate_finds_a_failure_as_answer() {
 #[test]
 fn concurrent_duplicates_finds_check_then_insert() {
     assert_fails(Fault::ChecksThenInserts, &["concurrent-duplicates"]);
+}
+
+#[test]
+fn concurrent_duplicates_finds_a_crash() {
+    assert_fails(Fault::CrashesOnCopies, &["concurrent-duplicates"]);
 }
 
 #[test]
@@ -214,8 +248,20 @@ fn trailing_slash_finds_a_redirect() {
 }
 
 #[test]
+fn trailing_slash_finds_missing_verification() {
+    assert_fails(Fault::LeavesSlashUnverified, &["trailing-slash"]);
+}
+
+#[test]
 fn answer_time_finds_answers_over_a_second() {
     let receiver = Receiver::serve(|| flawed::with(Fault::Delays(Duration::from_millis(1100))));
+    let report = conform_only(receiver.url(), "genuine,answer-time");
+    assert_eq!((report.with_result("fail"), report.with_result("pass")), (vec!["answer-time"], vec!["genuine"]));
+}
+
+#[test]
+fn answer_time_finds_a_crash() {
+    let receiver = Receiver::serve(|| flawed::with(Fault::CrashesAfter(10)));
     let report = conform_only(receiver.url(), "genuine,answer-time");
     assert_eq!((report.with_result("fail"), report.with_result("pass")), (vec!["answer-time"], vec!["genuine"]));
 }

@@ -32,6 +32,34 @@ fn implausible_secrets_are_found() {
 }
 
 #[test]
+fn old_secret_is_checked() {
+    const OLD: &str = "KLIKIT_WEBHOOK_SECRET_OLD";
+    let replace = format!("put the secret before the rotation into {OLD}, or remove the variable");
+    let correct = format!("correct the secret in {OLD}");
+    let line_end = format!("{SECRET}\n");
+    for (old, result, seen, action) in [
+        ("Jc4mYh7sKd1PgE9a", "ok", "KLIKIT_WEBHOOK_SECRET and KLIKIT_WEBHOOK_SECRET_OLD hold plausible secrets", None),
+        (SECRET, "warning", "KLIKIT_WEBHOOK_SECRET_OLD holds the same secret", Some(&replace)),
+        ("", "blocker", "KLIKIT_WEBHOOK_SECRET_OLD is empty", Some(&replace)),
+        (" \t ", "blocker", "KLIKIT_WEBHOOK_SECRET_OLD is blank", Some(&replace)),
+        ("your-webhook-secret", "blocker", r#"id "old" is a placeholder"#, Some(&correct)),
+        ("q8Zr", "warning", r#"id "old" is shorter than 16 bytes"#, Some(&correct)),
+        (&*line_end, "blocker", r#"id "old", next to "default", differs only by white space"#, Some(&correct)),
+    ] {
+        let report = Report::of(doctor(&[]).env(OLD, old));
+        report.assert_row("secret", result, seen);
+        assert_eq!(report.row("secret")["action"].as_str(), action.map(String::as_str), "for {old:?}");
+        report.assert_hides(SECRET);
+        report.assert_hides("Jc4m");
+    }
+    let report = Report::of(doctor(&[]).env("KLIKIT_WEBHOOK_SECRET", "changeme").env(OLD, "'quoted-old-secret'"));
+    report.assert_row("secret", "blocker", r#"id "default" is a placeholder"#);
+    report.assert_row("secret", "blocker", r#"id "old" has quotes around it"#);
+    let action = format!("correct the secret in KLIKIT_WEBHOOK_SECRET and in {OLD}");
+    assert_eq!(report.row("secret")["action"], action);
+}
+
+#[test]
 fn missing_secret_is_a_blocker() {
     let report = Report::of(doctor(&[]).without_secret());
     report.assert_row("secret", "blocker", "KLIKIT_WEBHOOK_SECRET is not set");
@@ -51,7 +79,8 @@ fn secret_in_a_file_is_checked() {
         fs::write(&path, secret).unwrap();
         Report::of(doctor(&["--secret-file", name])).assert_row("secret", result, seen);
     }
-    let report = Report::of(doctor(&["--secret-file", name]));
+    // A file replaces both variables.
+    let report = Report::of(doctor(&["--secret-file", name]).env("KLIKIT_WEBHOOK_SECRET_OLD", ""));
     assert_eq!(report.row("secret")["action"], format!("correct the secret in {name}"));
 }
 

@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use tokio_postgres::NoTls;
+use tower_klikit_postgres::PostgresStore;
 use tower_klikit_sqlite::SqliteStore;
 use tower_klikit_test_support::servers::postgres::PostgresServer;
 
@@ -31,8 +32,9 @@ fn wrong_places_are_errors() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("missing.db");
     for (location, options, part) in [
-        (missing.to_str().unwrap(), &[][..], "missing.db does not exist: name the service's file with --store"),
-        ("mysql://127.0.0.1:1/orders", &[], "KLIKIT_STORE is a URL of another kind: set it to a SQLite file"),
+        ("", &["--store", missing.to_str().unwrap()][..], "missing.db does not exist: name the service's file with"),
+        (missing.to_str().unwrap(), &[], "the file that KLIKIT_STORE names does not exist: set it to the SQLite file"),
+        ("mysql://127.0.0.1:1/orders", &[], "KLIKIT_STORE is a URL with an unsupported scheme: set it to the SQLite"),
         ("postgres://127.0.0.1:99999/orders", &[], "the URL of the Postgres database is invalid"),
         ("", &["--store", "postgres://127.0.0.1:1/orders"], "--store takes a file"),
         ("postgres://127.0.0.1:1/orders", &["--table-prefix", "1"], "is not a valid table prefix"),
@@ -61,7 +63,10 @@ fn file_of_another_kind_is_a_blocker() {
     fs::write(&path, "notes, ".repeat(1000)).unwrap();
     let report = at(path.to_str().unwrap());
     report.assert_row("store", "blocker", "notes.txt");
-    assert_eq!(report.row("store")["action"], "name a store's file that can be read and written");
+    assert_eq!(
+        report.row("store")["action"],
+        "name a store's file that can be read and written, on a disk with free space"
+    );
 }
 
 #[test]
@@ -102,6 +107,25 @@ async fn locked_table_is_a_blocker() {
     Report::on(&store, &[]).assert_checks("blocker", &["store"]);
     drop(client);
     connection.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn store_without_inbox_is_no_fault() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.db");
+    drop(SqliteStore::builder().create().ledger_only().open(&path).unwrap());
+    let mut locations = vec![path.to_str().unwrap().to_owned()];
+    let server = PostgresServer::start("store without inbox is no fault");
+    if let Some(server) = &server {
+        drop(PostgresStore::builder().ledger_only().open(server.url()).await.unwrap());
+        locations.push(server.url().to_owned());
+    }
+    for location in locations {
+        let report = at(&location);
+        report.assert_checks("ok", &["secret", "store", "schema"]);
+        report.assert_row("schema", "ok", "ledger 1, the versions of this release");
+        report.assert_checks("not_checked", &OF_OPEN_STORE);
+    }
 }
 
 #[test]

@@ -32,7 +32,9 @@ fn store_must_be_named() {
 fn missing_file_is_not_created() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("missing.db");
-    assert_error(&stats(path.to_str().unwrap()), &["missing.db does not exist", "--store"]);
+    let named = klikit(["inbox", "stats", "--store", path.to_str().unwrap()]).run();
+    assert_error(&named, &["missing.db does not exist", "--store"]);
+    assert_error(&stats(path.to_str().unwrap()), &["the file that KLIKIT_STORE names does not exist", "postgres://"]);
     assert!(!path.exists());
 }
 
@@ -79,7 +81,7 @@ fn newer_schema_is_rejected() {
     drop(connection);
     assert_error(
         &stats(&store.location),
-        &["the tables of the inbox have version 9", "use the release that migrated them"],
+        &[&store.name, "the tables of the inbox have version 9", "use the release that migrated them"],
     );
 }
 
@@ -87,7 +89,18 @@ fn newer_schema_is_rejected() {
 async fn newer_schema_on_postgres_is_rejected() {
     let Some(store) = TestStore::postgres("newer schema on postgres is rejected").await else { return };
     store.execute("UPDATE klikit_schema SET version = 9 WHERE part = 'inbox'").await;
-    assert_error(&stats(&store.location), &["the tables of the inbox have schema version 9", "upgrade it"]);
+    assert_error(
+        &stats(&store.location),
+        &[&store.name, "the tables of the inbox have schema version 9", "use the release that migrated them"],
+    );
+}
+
+#[tokio::test]
+async fn missing_table_is_reported() {
+    for store in TestStore::each("missing table is reported").await {
+        store.execute("DROP TABLE klikit_inbox_pause").await;
+        assert_error(&stats(&store.location), &[&store.name, "klikit_inbox_pause"]);
+    }
 }
 
 #[test]
@@ -141,8 +154,28 @@ fn unreachable_server_is_named_without_password() {
 #[test]
 fn url_of_another_database_is_rejected() {
     for url in ["mysql://klikit:hunter2@127.0.0.1/orders", "://hunter2", "Postgres:hunter2://x"] {
-        let line = "KLIKIT_STORE is a URL of another kind: set it to a SQLite file or a postgres:// URL";
+        let line = "KLIKIT_STORE is a URL with an unsupported scheme: set it to the SQLite file of a store, or to a \
+                    postgres:// URL";
         stats(url).assert_error(line);
+    }
+}
+
+#[test]
+fn password_of_another_form_is_not_shown() {
+    for location in [
+        "host=db user=klikit password=hunter2 dbname=orders",
+        "postgres:/klikit:hunter2@127.0.0.1/orders",
+        "postgres:klikit:hunter2@127.0.0.1/orders",
+        "postgres//klikit:hunter2@127.0.0.1/orders",
+        "postgres://klikit:1#hunter2@127.0.0.1:1/orders",
+        "postgres://klikit:1?hunter2@127.0.0.1:1/orders",
+        "postgres://hunter2#@127.0.0.1:1/orders",
+    ] {
+        for command in [&["inbox", "stats"][..], &["ledger", "show", "--event-id", "a"], &["doctor"], &["migrate"]] {
+            let ended = klikit(command.iter().copied()).env("KLIKIT_STORE", location).run();
+            let shown = format!("{}{}", ended.stdout, ended.stderr);
+            assert!(ended.code != Some(0) && !shown.contains("hunter2"), "{location}: {shown}");
+        }
     }
 }
 

@@ -33,13 +33,17 @@ const COMMANDS: &[&[&str]] = &[
 /// Runs the examples of a command in a shell, in the folder of the store.
 fn run_examples(command: &[&str], folder: &Path) {
     for example in examples(command.iter().copied()) {
-        // Ctrl-c ends `tail`, and then its exit code is 130.
-        let (line, code) = match command {
-            ["inbox", "tail"] => (format!("timeout --signal INT --preserve-status 3 {example}"), 130),
-            _ => (example, 0),
+        // Ctrl-c reaches the command only if it replaces the shell.
+        let mut running = shell(&format!("exec {example}"), folder).env("KLIKIT_STORE", "klikit.db").start();
+        let code = if command == ["inbox", "tail"] {
+            running.wait_for_note("watching, until ctrl-c");
+            running.interrupt();
+            130
+        } else {
+            0
         };
-        let ended = shell(&line, folder).env("KLIKIT_STORE", "klikit.db").run();
-        assert!(ended.code == Some(code) && ended.stderr.starts_with("store: klikit.db\n"), "{line}\n{ended}");
+        let ended = running.wait();
+        assert!(ended.code == Some(code) && ended.stderr.starts_with("store: klikit.db\n"), "{example}\n{ended}");
     }
 }
 

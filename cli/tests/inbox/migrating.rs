@@ -50,10 +50,25 @@ fn printed_sql_migrates_a_file() {
 fn missing_file_is_not_created() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("missing.db");
-    let ended = migrate(path.to_str().unwrap(), &["--yes"]);
+    let ended = klikit(["migrate", "--yes", "--store", path.to_str().unwrap()]).run();
     let name = path.display();
     ended.assert_error(&format!("{name} does not exist: name the service's file with --store, or set KLIKIT_STORE"));
     assert!(!path.exists());
+}
+
+#[test]
+fn ledger_alone_is_migrated() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.db");
+    fs::write(&path, "").unwrap();
+    let server = PostgresServer::start("ledger alone is migrated");
+    for location in [path.to_str()].into_iter().flatten().chain(server.as_ref().map(PostgresServer::url)) {
+        assert_eq!(migrate(location, &["--ledger-only", "--yes"]).stdout, "Applied ledger 1.\n");
+        assert_eq!(migrate(location, &["--ledger-only", "--yes"]).stdout, "The store lacks no migration.\n");
+        let shown = klikit(["ledger", "show", "--event-id", "evt-1"]).env("KLIKIT_STORE", location).run();
+        assert_eq!(shown.stdout, "No entry was found.\n", "{shown}");
+        assert_eq!(migrate(location, &["--dry-run"]).stdout, "Migrate would apply inbox 1, inbox 2.\n");
+    }
 }
 
 #[test]

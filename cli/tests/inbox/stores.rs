@@ -18,7 +18,7 @@ pub(crate) struct TestStore {
     pub(crate) location: String,
     /// The name of the store in messages.
     pub(crate) name: String,
-    _server: Option<PostgresServer>,
+    server: Option<PostgresServer>,
 }
 
 impl TestStore {
@@ -26,7 +26,7 @@ impl TestStore {
     pub(crate) fn sqlite() -> Self {
         let service = Service::in_file();
         let location = service.folder.path().join("klikit.db").to_str().unwrap().to_owned();
-        Self { service, name: location.clone(), location, _server: None }
+        Self { service, name: location.clone(), location, server: None }
     }
 
     /// Returns an empty store on a server of this test, if Postgres is installed.
@@ -37,7 +37,7 @@ impl TestStore {
         let location = server.url().to_owned();
         // The name has neither the user nor the options.
         let name = location.split('?').next().unwrap().replace("klikit@", "");
-        Some(Self { service: Service::on(inbox), location, name, _server: Some(server) })
+        Some(Self { service: Service::on(inbox), location, name, server: Some(server) })
     }
 
     /// Returns an empty store of each kind.
@@ -77,8 +77,11 @@ impl TestStore {
         assert_eq!(ended.stderr.lines().next(), Some(&*format!("store: {}", self.name)), "{ended}");
     }
 
-    /// Runs a statement on Postgres.
+    /// Runs statements on the store.
     pub(crate) async fn execute(&self, sql: &str) {
+        if self.server.is_none() {
+            return rusqlite::Connection::open(&self.location).unwrap().execute_batch(sql).unwrap();
+        }
         let (client, connection) = tokio_postgres::connect(&self.location, NoTls).await.unwrap();
         let connection = tokio::spawn(connection);
         client.batch_execute(sql).await.unwrap();

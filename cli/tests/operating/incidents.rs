@@ -2,12 +2,14 @@
 
 use std::{
     fs,
+    path::Path,
     time::{Duration, SystemTime},
 };
 
 use axum::{Router, routing::post_service};
 use http::StatusCode;
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tower::Layer;
 use tower_klikit::{
@@ -17,10 +19,15 @@ use tower_klikit::{
 use tower_klikit_sqlite::SqliteStore;
 use tower_klikit_test_support::service::{NEW_SECRET, OLD_SECRET, Service, open};
 
-use crate::shell::{Shell, assert_shown};
+use crate::{
+    GUIDE,
+    process::{Process, Secrets},
+    shell::{Shell, assert_shown},
+};
 
 fn shell(service: &Service) -> Shell<'_> {
-    Shell { folder: service.folder.path(), store: "klikit.db" }
+    let secrets = Secrets { newest: OLD_SECRET, old: None };
+    Shell { folder: service.folder.path(), store: "klikit.db", secrets }
 }
 
 /// Returns the lines of a table as words.
@@ -33,11 +40,17 @@ fn first_column(table: &str) -> Vec<&str> {
     rows(table).into_iter().skip(1).filter_map(|row| row.first().copied()).collect()
 }
 
+/// Returns the results of the checks of `klikit conform --json`.
+fn results(report: &str) -> Vec<String> {
+    let report: Value = serde_json::from_str(report).unwrap();
+    report["rows"].as_array().unwrap().iter().map(|row| row["result"].as_str().unwrap().to_owned()).collect()
+}
+
 /// Writes a signed request into a file, as a proxy may keep it.
-fn keep_request(service: &Service, secret: &str) {
+fn keep_request(folder: &Path, secret: &str) {
     let signature = WebhookSecret::new(secret).unwrap().sign("{}");
     let request = format!("POST / HTTP/1.1\nx-klikit-event-id: evt-1\nx-klikit-signature: {signature}\n\n{{}}");
-    fs::write(service.folder.path().join("request.txt"), request).unwrap();
+    fs::write(folder.join("request.txt"), request).unwrap();
 }
 
 /// Returns a service with a store in `timed.db`, for which it is always this time.
@@ -73,42 +86,71 @@ async fn klikit_says_failed() {
     assert_eq!(shown.matches("kitchen-1").count(), 2, "{shown}");
     assert!(shown.contains("503") && shown.contains("the printer is offline"), "{shown}");
 
-    keep_request(&service, "the secret of somebody else");
+    keep_request(service.folder.path(), "the secret of somebody else");
     let command = "klikit explain request.txt";
     assert_shown(command);
     assert!(shell(&service).run(command, 1).contains("The delivery does not verify."));
 }
 
+#[test]
+fn secret_rotated() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("new-secret.txt"), NEW_SECRET).unwrap();
+    keep_request(folder.path(), NEW_SECRET);
+    let [before, during, after] = [(OLD_SECRET, None), (NEW_SECRET, Some(OLD_SECRET)), (NEW_SECRET, None)]
+        .map(|(newest, old)| Secrets { newest, old });
+    let shell = |secrets| Shell { folder: folder.path(), store: "klikit.db", secrets };
+    let service = Process::start(folder.path(), before);
+
+    let command = "klikit explain request.txt --candidate-file new-secret.txt";
+    assert_shown(command);
+    let explained = shell(before).run(command, 1);
+    assert!(rows(&explained).contains(&vec!["secret", "new-secret.txt"]), "{explained}");
+
+    let checked = shell(during).look("klikit doctor");
+    let seen = "KLIKIT_WEBHOOK_SECRET and KLIKIT_WEBHOOK_SECRET_OLD hold plausible secrets";
+    assert!(checked.contains(seen), "{checked}");
+
+    let command = "klikit conform http://localhost:8080/webhooks/klikit --only genuine,rotated-secret";
+    assert_shown(command);
+    let conform = |service: &Process, code| {
+        let command = command.replace("localhost:8080", &service.address().to_string()) + " --json";
+        results(&shell(during).run(&command, code))
+    };
+    assert_eq!(conform(&service, 1), ["fail", "not_observable"]);
+    drop(service);
+    let service = Process::start(folder.path(), during);
+    assert_eq!(conform(&service, 0), ["pass", "pass"]);
+    drop(service);
+    let service = Process::start(folder.path(), after);
+    assert_eq!(conform(&service, 1), ["pass", "fail"]);
+}
+
 #[tokio::test]
-async fn secret_rotated() {
+async fn secret_rotated_without_restart() {
     let service = Service::in_file();
     for (file, secret) in [("new-secret.txt", NEW_SECRET), ("old-secret.txt", OLD_SECRET)] {
         fs::write(service.folder.path().join(file), secret).unwrap();
     }
-    keep_request(&service, NEW_SECRET);
-    let command = "klikit explain request.txt --candidate-file new-secret.txt";
-    assert_shown(command);
-    let explained = shell(&service).run(command, 1);
-    assert!(rows(&explained).contains(&vec!["secret", "new-secret.txt"]), "{explained}");
-
     let verify = KlikitVerifyLayer::with_keyring(service.keyring.clone());
     let receiver = post_service(verify.layer(service.inbox.acceptor()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(axum::serve(listener, Router::new().route("/webhooks/klikit", receiver)).into_future());
-    let command = "klikit conform http://localhost:8080/webhooks/klikit --secret-file new-secret.txt --old-secret-file old-secret.txt";
-    assert_shown(command);
-    // The checks that do not take long.
-    let command = command.replace("localhost:8080", &address.to_string()) + " --only genuine,rotated-secret";
+    let files = "--secret-file new-secret.txt --old-secret-file old-secret.txt";
+    assert!(GUIDE.contains(&format!("`{files}`")), "not in the guide: {files}");
+    let command =
+        format!("klikit conform http://{address}/webhooks/klikit --only genuine,rotated-secret {files} --json");
     let folder = service.folder.path().to_owned();
-    let conform = async |command: String, code| {
-        let folder = folder.clone();
-        let run = move || Shell { folder: &folder, store: "klikit.db" }.run(&command, code);
-        tokio::task::spawn_blocking(run).await.unwrap()
+    let conform = async |code| {
+        let (folder, command) = (folder.clone(), command.clone());
+        let secrets = Secrets { newest: "the secret of somebody else", old: None };
+        let run = move || Shell { folder: &folder, store: "klikit.db", secrets }.run(&command, code);
+        results(&tokio::task::spawn_blocking(run).await.unwrap())
     };
-    conform(command.clone(), 1).await;
+    assert_eq!(conform(1).await, ["fail", "not_observable"]);
     service.keyring.add("2026-12", WebhookSecret::new(NEW_SECRET).unwrap()).unwrap();
-    conform(command, 0).await;
+    assert_eq!(conform(0).await, ["pass", "pass"]);
 }
 
 #[tokio::test]
@@ -173,6 +215,16 @@ async fn poison_order() {
 async fn wrong_clock() {
     let service = Service::in_file();
     let worker = service.expire_first().await;
+    let path = service.folder.path().join("klikit.db");
+    // The system clock was set back by an hour after the delivery was accepted.
+    let step =
+        "UPDATE klikit_clock SET ahead = ahead + 3600000, latest = latest + 3600000, generation = generation + 1";
+    rusqlite::Connection::open(path).unwrap().execute_batch(step).unwrap();
+    assert_shown("klikit doctor");
+    let report = shell(&service).run("klikit doctor", 1);
+    let clock = report.lines().find(|line| line.starts_with("clock ")).unwrap();
+    assert!(clock.contains("warning") && clock.contains("ahead of this machine's"), "{report}");
+
     let command = "klikit inbox retry --reason 'expired before it was handled'";
     assert_eq!(shell(&service).act(command), "Retried 1 delivery.\n");
     service.until("it is handled", |counts| counts.done == 1).await;

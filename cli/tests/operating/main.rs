@@ -1,6 +1,7 @@
 //! Tests that the commands of the guide "Operating" solve its incidents, on an inbox in SQLite.
 
 mod incidents;
+mod process;
 mod shell;
 #[allow(dead_code, reason = "the tests of other commands use the rest")]
 #[path = "../support/mod.rs"]

@@ -2,15 +2,15 @@
 
 use std::path::Path;
 
-use tower_klikit_test_support::service::OLD_SECRET;
-
-use crate::{GUIDE, support::shell};
+use crate::{GUIDE, process::Secrets, support::shell};
 
 /// A shell in a folder with stores and other files.
+#[derive(Clone, Copy)]
 pub(crate) struct Shell<'a> {
     pub(crate) folder: &'a Path,
     /// The value of `KLIKIT_STORE`.
     pub(crate) store: &'a str,
+    pub(crate) secrets: Secrets,
 }
 
 impl Shell<'_> {
@@ -31,8 +31,8 @@ impl Shell<'_> {
     /// Runs a command, and returns its output.
     #[track_caller]
     pub(crate) fn run(&self, command: &str, code: i32) -> String {
-        let environment = shell(command, self.folder).env("KLIKIT_STORE", self.store);
-        let ended = environment.env("KLIKIT_WEBHOOK_SECRET", OLD_SECRET).run();
+        let run = shell(command, self.folder).env("KLIKIT_STORE", self.store);
+        let ended = self.secrets.variables().fold(run, |run, (name, secret)| run.env(name, secret)).run();
         assert_eq!(ended.code, Some(code), "{command}\n{ended}");
         ended.stdout
     }

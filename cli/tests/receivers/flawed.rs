@@ -17,13 +17,15 @@ use axum::{
     routing::post,
 };
 use base64ct::{Base64, Encoding};
+use hmac::{Hmac, KeyInit, Mac};
 use http::{
-    HeaderMap, HeaderValue, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{CONTENT_LENGTH, CONTENT_TYPE},
 };
 use http_body::{Body as HttpBody, Frame};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::Sha256;
 use tokio::time::{sleep, timeout};
 use tower_klikit::{
     WebhookSecret,
@@ -47,6 +49,16 @@ pub(crate) enum Fault {
     VerifiesNothing,
     /// Verifies a signature only if there is one.
     AcceptsUnsigned,
+    /// Verifies only the events that it handles.
+    VerifiesKnownEvents,
+    /// Ignores white space around the body.
+    TrimsBody,
+    /// Takes an empty signature for a missing one, and verifies neither.
+    AcceptsEmptySignature,
+    /// Accepts an empty secret too, because its setting for a second secret is empty.
+    AcceptsEmptySecret,
+    /// Verifies only bodies with a `Content-Length`, because its framework keeps the bytes of no other body.
+    VerifiesContentLength,
     /// Looks for duplicates before it verifies.
     DeduplicatesBeforeVerifying,
     /// Accepts the secret of klikit's samples too.
@@ -87,6 +99,8 @@ pub(crate) enum Fault {
     RejectsDuplicates,
     /// Looks for a duplicate and marks the delivery in two steps.
     ChecksThenInserts,
+    /// Crashes if a copy arrives while the delivery is being handled.
+    CrashesOnCopies,
     /// Takes each delivery with a known id for a duplicate.
     TrustsId,
     /// Takes each delivery of a known order for a duplicate.
@@ -103,8 +117,12 @@ pub(crate) enum Fault {
     Redirects,
     /// Redirects the URL with a slash to the one without.
     RedirectsSlash,
+    /// Verifies nothing at the URL with a slash.
+    LeavesSlashUnverified,
     /// Answers after this time.
     Delays(Duration),
+    /// Crashes on each delivery after this number of handled ones, for example because it does not close its files.
+    CrashesAfter(usize),
     /// Sends an answer that does not end to a delivery of several orders.
     AnswersBatchesEndlessly,
 }
@@ -130,6 +148,10 @@ fn router(fault: Option<Fault>) -> Router {
         Some(Fault::RedirectsSlash) => {
             let redirect = post(|| async { Redirect::permanent(PATH) });
             Router::new().route(PATH, webhook).route("/webhooks/klikit/", redirect)
+        }
+        Some(Fault::LeavesSlashUnverified) => {
+            let unverified = Arc::new(Partner { fault: Some(Fault::VerifiesNothing), known: Mutex::default() });
+            Router::new().route(PATH, webhook).route("/webhooks/klikit/", post(receive).with_state(unverified))
         }
         _ => Router::new().route(PATH, webhook),
     }
@@ -212,6 +234,16 @@ impl Partner {
         if self.has(Fault::FailsOnNonAscii) && is_beyond_ascii {
             return Err(rejection(StatusCode::INTERNAL_SERVER_ERROR, "internal server error"));
         }
+        let starts_with = |name: HeaderName, start: &str| {
+            headers.get(name).is_some_and(|value| value.as_bytes().starts_with(start.as_bytes()))
+        };
+        if self.has(Fault::VerifiesKnownEvents)
+            && !starts_with(EVENT_TYPE, "klikit.order.")
+            && headers.contains_key(EVENT_TYPE)
+            || self.has(Fault::VerifiesContentLength) && !headers.contains_key(CONTENT_LENGTH)
+        {
+            return Ok(());
+        }
         if self.has(Fault::VerifiesNothing) || self.has(Fault::AcceptsUnsigned) && values.is_empty() {
             return Ok(());
         }
@@ -226,13 +258,18 @@ impl Partner {
         }
         let anew = self.has(Fault::ReencodesJson).then(|| reencoded(body)).flatten();
         let signed = anew.unwrap_or_else(|| body.to_vec());
+        let signed = if self.has(Fault::TrimsBody) { signed.trim_ascii().to_vec() } else { signed };
         let secrets = [SECRET, "your-webhook-secret"];
         let secrets = &secrets[..if self.has(Fault::AcceptsSampleSecret) { 2 } else { 1 }];
         let expected =
             secrets.iter().map(|secret| WebhookSecret::new(secret).expect("a secret").sign(&signed).to_string());
-        let expected: Vec<_> = expected.collect();
+        let mut expected: Vec<_> = expected.collect();
+        if self.has(Fault::AcceptsEmptySecret) {
+            expected.push(signature_without_secret(&signed));
+        }
         let is_right = |value: &[u8]| expected.iter().any(|expected| self.compare(expected.as_bytes(), value));
         match &*values {
+            [value] if self.has(Fault::AcceptsEmptySignature) && value.is_empty() => Ok(()),
             [value] if is_right(value.as_bytes()) => Ok(()),
             [_, _]
                 if self.has(Fault::AcceptsTwoSignatures) && values.iter().any(|value| is_right(value.as_bytes())) =>
@@ -283,6 +320,7 @@ impl Partner {
             self.claim(&key)
         };
         match before {
+            Some(Progress::Running) if self.has(Fault::CrashesOnCopies) => panic!("crashed, as the test wants"),
             Some(Progress::Running) => return Err(error(StatusCode::SERVICE_UNAVAILABLE, "in progress")),
             Some(Progress::Done) if self.has(Fault::RejectsDuplicates) => {
                 return Err(error(StatusCode::CONFLICT, "duplicate"));
@@ -302,6 +340,9 @@ impl Partner {
     async fn handle(&self, body: &[u8]) -> Result<Response, Response> {
         // The work of a handler, such as a print of the order.
         sleep(ROUND_TRIP).await;
+        if let Some(Fault::CrashesAfter(handled)) = self.fault {
+            assert!(self.known().len() <= handled, "crashed, as the test wants");
+        }
         let event: Event =
             serde_json::from_slice(body).map_err(|_| error(StatusCode::BAD_REQUEST, "malformed event"))?;
         if event.orders.len() > 1 && self.has(Fault::RejectsBatches) {
@@ -344,6 +385,13 @@ impl Partner {
 fn reencoded(body: &[u8]) -> Option<Vec<u8>> {
     let event: Event = serde_json::from_slice(body).ok()?;
     serde_json::to_vec(&event).ok()
+}
+
+/// Signs with an empty secret, which the library rejects.
+fn signature_without_secret(signed: &[u8]) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(b"").expect("any length is valid");
+    mac.update(signed);
+    hex::encode(mac.finalize().into_bytes())
 }
 
 fn rejection(status: StatusCode, text: &str) -> Rejection {

@@ -1,6 +1,7 @@
 //! Runs the command as a process, with a time limit on every wait.
 
 use std::{
+    collections::BTreeSet,
     env, fmt,
     io::{self, Read, Write},
     mem,
@@ -10,6 +11,8 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+
+use serde_json::Value;
 
 /// The secret of the tests.
 pub(crate) const SECRET: &str = "a-secret-for-the-tests-of-klikit";
@@ -44,20 +47,21 @@ struct Pipe {
     bytes: Vec<u8>,
 }
 
-/// Prepares a run with [`SECRET`] in the environment and an empty standard input.
+/// Prepares a run with [`SECRET`] as the only secret in the environment, and an empty standard input.
 pub(crate) fn klikit<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Klikit {
     let mut command = Command::new(env!("CARGO_BIN_EXE_klikit"));
-    command.args(arguments).env("KLIKIT_WEBHOOK_SECRET", SECRET);
-    Klikit { command, stdin: Vec::new() }
+    command.args(arguments);
+    Klikit::with_secret(command)
 }
 
-/// Prepares a run of a line in a shell that finds the command, in a folder, with [`SECRET`] in the environment.
+/// Prepares a run of a line in a shell that finds the command, in a folder, with [`SECRET`] as the only secret in the
+/// environment.
 pub(crate) fn shell(line: &str, folder: &Path) -> Klikit {
     let programs = Path::new(env!("CARGO_BIN_EXE_klikit")).parent().expect("a folder");
     let path = format!("{}:{}", programs.display(), env::var("PATH").expect("the path is UTF-8"));
     let mut command = Command::new("sh");
-    command.args(["-c", line]).current_dir(folder).env("PATH", path).env("KLIKIT_WEBHOOK_SECRET", SECRET);
-    Klikit { command, stdin: Vec::new() }
+    command.args(["-c", line]).current_dir(folder).env("PATH", path);
+    Klikit::with_secret(command)
 }
 
 /// Returns the examples that the help of a command ends with. Asserts that the README shows each.
@@ -73,7 +77,54 @@ pub(crate) fn examples<'a>(command: impl IntoIterator<Item = &'a str>) -> Vec<St
     examples
 }
 
+/// Asserts that the outputs of a command with `--json` have the fields that a row of the README's table documents, and
+/// no others. `row` is the row's first cell.
+#[track_caller]
+pub(crate) fn assert_documented(row: &str, outputs: &[Value]) {
+    let mut fields = BTreeSet::new();
+    outputs.iter().for_each(|output| add_fields(output, &mut fields));
+    let mut documented = documented_fields(row);
+    if fields.contains("store") {
+        documented.extend(documented_fields("all commands on a store"));
+    }
+    assert_eq!(fields, documented, "the fields of {row}, and those in the README");
+}
+
+/// Adds the names of a value's fields, and of the fields in them.
+fn add_fields(value: &Value, fields: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(object) => {
+            fields.extend(object.keys().cloned());
+            object.values().for_each(|value| add_fields(value, fields));
+        }
+        Value::Array(values) => values.iter().for_each(|value| add_fields(value, fields)),
+        _ => {}
+    }
+}
+
+/// Returns the fields in a row of the README's table.
+fn documented_fields(row: &str) -> BTreeSet<String> {
+    let start = format!("| {row} | ");
+    let mut lines = include_str!("../../README.md").lines();
+    let cell = lines.find_map(|line| line.strip_prefix(&start)).unwrap_or_else(|| panic!("no row {row}"));
+    let mut fields = BTreeSet::new();
+    if cell.contains("those of a delivery") {
+        fields.extend(documented_fields("a delivery"));
+    }
+    // The values of a field are in parentheses.
+    let outside = cell.split('(').flat_map(|part| part.rsplit(')').next());
+    // Every second part is between backticks. Of these, options and `null` are no fields.
+    let quoted = outside.flat_map(|part| part.split('`').skip(1).step_by(2));
+    fields.extend(quoted.filter(|name| !name.starts_with("--") && *name != "null").map(str::to_owned));
+    fields
+}
+
 impl Klikit {
+    fn with_secret(mut command: Command) -> Self {
+        command.env("KLIKIT_WEBHOOK_SECRET", SECRET).env_remove("KLIKIT_WEBHOOK_SECRET_OLD");
+        Self { command, stdin: Vec::new() }
+    }
+
     /// Sets a variable of the environment.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);

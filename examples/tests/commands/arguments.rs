@@ -72,5 +72,12 @@ fn blank_secret_is_an_error_with_a_remedy() {
         let message = "rror: the environment variable KLIKIT_WEBHOOK_SECRET is blank: set it to the webhook_secret_key";
         assert!(ended.stderr.contains(message), "{ended}");
         assert_eq!(ended.code, Some(1), "{ended}");
+
+        let secret = Example::new(name, &[]).env("KLIKIT_WEBHOOK_SECRET", "your-webhook-secret");
+        let ended = secret.env("KLIKIT_WEBHOOK_SECRET_OLD", " ").run();
+        let message =
+            "rror: the environment variable KLIKIT_WEBHOOK_SECRET_OLD is blank: set it to the webhook_secret_key";
+        assert!(ended.stderr.contains(message), "{ended}");
+        assert_eq!(ended.code, Some(1), "{ended}");
     }
 }

@@ -38,7 +38,7 @@ impl Example {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut command = Command::new(program);
         command.args(arguments).current_dir(&folder).env("TMPDIR", folder.path());
-        command.env("PORT", "0").env_remove("KLIKIT_WEBHOOK_SECRET");
+        command.env("PORT", "0").env_remove("KLIKIT_WEBHOOK_SECRET").env_remove("KLIKIT_WEBHOOK_SECRET_OLD");
         Self { command, folder }
     }
 

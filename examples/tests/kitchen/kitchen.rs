@@ -36,7 +36,10 @@ pub(crate) fn command(folder: &Path) -> Command {
     let program = target.join("examples/kitchen_printer");
     assert!(program.exists(), "the examples are not built: run `cargo build --examples`");
     let mut command = Command::new(program);
-    command.current_dir(folder).env_remove("KLIKIT_WEBHOOK_SECRET").env_remove("KITCHEN_FOLDER").env("PORT", "0");
+    for variable in ["KLIKIT_WEBHOOK_SECRET", "KLIKIT_WEBHOOK_SECRET_OLD", "KITCHEN_FOLDER"] {
+        command.env_remove(variable);
+    }
+    command.current_dir(folder).env("PORT", "0");
     command
 }
 

@@ -93,7 +93,8 @@ impl Child {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut command = Command::new(program);
         command.args(arguments).current_dir(&folder).env("PORT", "0").env("TMPDIR", folder.path());
-        command.env_remove("KLIKIT_WEBHOOK_SECRET").envs(environment.iter().copied());
+        command.env_remove("KLIKIT_WEBHOOK_SECRET").env_remove("KLIKIT_WEBHOOK_SECRET_OLD");
+        command.envs(environment.iter().copied());
         let mut child = Self::spawn(command);
         child.folder = Some(folder);
         child.wait_for_port("POST http://");

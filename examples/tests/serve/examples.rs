@@ -85,6 +85,14 @@ fn examples_verify_with_the_demo_secret() {
 }
 
 #[test]
+fn examples_verify_with_the_secret_before_a_rotation() {
+    let rotated = [("KLIKIT_WEBHOOK_SECRET", "the new webhook secret"), ("KLIKIT_WEBHOOK_SECRET_OLD", DEMO_SECRET)];
+    for name in ["dedupe", "hyper", "inbox", "kitchen_printer", "receiver", "tonic", "typed", "verify"] {
+        assert_verifies(Child::demo_with(name, &rotated), PATH, None);
+    }
+}
+
+#[test]
 fn tenants_have_their_own_paths() {
     let handled = "received evt-1 for bali-bites: 60 bytes";
     assert_verifies(Child::demo("tenants"), &format!("{PATH}/bali-bites"), Some(handled));

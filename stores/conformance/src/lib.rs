@@ -1,6 +1,7 @@
 //! Test suites for stores of [`tower_klikit`]: every store of the project passes them, and a store of your own can too.
 //!
-//! - [`ledger`] contains the suite for a [`Ledger`](tower_klikit::dedupe::Ledger).
+//! - [`ledger`] contains the suite for a [`Ledger`](tower_klikit::dedupe::Ledger) with its
+//!   [`LedgerAdmin`](tower_klikit::dedupe::LedgerAdmin).
 //! - [`inbox`] contains the suite for an [`InboxStore`](tower_klikit::inbox::InboxStore) with its
 //!   [`InboxAdmin`](tower_klikit::inbox::InboxAdmin).
 //!

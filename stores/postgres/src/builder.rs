@@ -328,11 +328,11 @@ fn hint(code: &SqlState) -> Option<&'static str> {
         SqlState::WRONG_OBJECT_TYPE,
     ];
     if *code == SqlState::INSUFFICIENT_PRIVILEGE {
-        Some("run the SQL of PostgresStoreBuilder::migrations() as a role that may create tables")
+        Some("apply the migrations as a role that may create tables")
     } else if *code == SqlState::INVALID_SCHEMA_NAME {
-        Some("create the schema, or set another prefix with table_prefix()")
+        Some("create the schema, or set another table prefix")
     } else if EXISTS.contains(code) {
-        Some("another program has a table of that name: set another prefix with table_prefix()")
+        Some("another program has a table of that name: set another table prefix")
     } else {
         None
     }

@@ -123,12 +123,12 @@ impl fmt::Display for PostgresError {
             Kind::OutdatedSchema { table } => write!(
                 f,
                 "{table} is a table of a release that had no schema versions: let that release handle what is pending \
-                 and then drop or rename its tables, or set another prefix with table_prefix()"
+                 and then drop or rename its tables, or set another table prefix"
             ),
             Kind::NewerSchema { part, found, known } => write!(
                 f,
-                "the tables of the {part} have schema version {found}, and this release of tower-klikit-postgres knows \
-                 versions up to {known}: upgrade it"
+                "the tables of the {part} have schema version {found}, and this release knows no version after {known}: \
+                 use the release that migrated them, or a later one"
             ),
             Kind::Migration { part, version, hint } => {
                 write!(f, "could not bring the tables of the {part} to schema version {version}")?;

@@ -8,22 +8,22 @@ use clap::ValueEnum;
 ///
 /// The order of the variants is the order of the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Check {
+pub(super) enum ConformCheck {
     /// Accepts the three events of klikit
     Genuine,
-    /// Rejects random signatures, also of known deliveries
+    /// Rejects wrong signatures, even of known deliveries
     Forged,
     /// Rejects a body that was changed after the signing
     Altered,
     /// Rejects a delivery without a signature
     Unsigned,
-    /// Rejects a random secret and that of klikit's samples
+    /// Rejects a random secret, an empty one, and the secret in klikit's samples
     WrongSecret,
     /// Rejects signatures that only begin like the right one
     PartialSignature,
     /// Rejects forgeries of each content type
     ContentType,
-    /// Answers to all forgeries with one status, and never shows the right signature
+    /// Responds to all forgeries with one status, and never shows the right signature
     RejectionsAlike,
     /// Rejects a genuine signature next to a forged one
     TwoSignatures,
@@ -38,7 +38,7 @@ pub(super) enum Check {
     /// Accepts a delivery of over 100 kB
     #[value(name = "over-100-kb")]
     Over100Kb,
-    /// Accepts a body without a Content-Length
+    /// Accepts a body without a Content-Length, and verifies it
     Chunked,
     /// Accepts a body that takes 2 seconds to arrive
     SlowSender,
@@ -62,11 +62,11 @@ pub(super) enum Check {
     Redirect,
     /// Does not redirect with another slash at the end of the URL
     TrailingSlash,
-    /// Answers in time
+    /// Responds in time
     AnswerTime,
 }
 
-impl Check {
+impl ConformCheck {
     /// Returns the name in arguments, JSON and JUnit, which does not change.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -116,7 +116,7 @@ impl Check {
             Self::ContentType => {
                 "A framework may parse and verify only bodies of one type, and anybody can choose another type."
             }
-            Self::RejectionsAlike => "Answers that tell why a signature is wrong help to forge one.",
+            Self::RejectionsAlike => "Responses that tell why a signature is wrong help to forge one.",
             Self::TwoSignatures => "A proxy may check one of two signatures and the receiver the other.",
             Self::WhiteSpace => {
                 "HTTP allows white space around a header's value (RFC 9110, 5.5), and a proxy may add it."
@@ -152,13 +152,13 @@ impl Check {
             Self::Redirect => "klikit counts a redirect as a failure, and a client that follows it may drop the body.",
             Self::TrailingSlash => "The URL may be registered with or without a slash: a redirect loses deliveries.",
             Self::AnswerTime => {
-                "klikit counts an answer after 10 s as a failure, even a 200, and advises less than 1 s."
+                "klikit counts a response after 10 s as a failure, even a 200, and advises less than 1 s."
             }
         }
     }
 }
 
-impl fmt::Display for Check {
+impl fmt::Display for ConformCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn arguments_and_reports_use_the_same_names() {
-        for check in Check::value_variants() {
+        for check in ConformCheck::value_variants() {
             let value = check.to_possible_value().unwrap();
             assert_eq!(value.get_name(), check.name());
         }

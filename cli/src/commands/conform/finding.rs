@@ -2,38 +2,38 @@
 
 use serde::Serialize;
 
-use super::check::Check;
+use super::check::ConformCheck;
 
-/// The outcome of a check.
+/// The verdict of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Outcome {
+pub(super) enum Verdict {
     /// The receiver did what it must do.
     Pass,
     /// The receiver did what it must not do.
     Fail,
-    /// The answers do not show what the receiver did.
+    /// The responses do not show what the receiver did.
     NotObservable,
 }
 
-/// The outcome of a check, and what the answers showed.
+/// The verdict of a check, and what the responses showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
-    pub(super) outcome: Outcome,
+    pub(super) verdict: Verdict,
     pub(super) seen: String,
 }
 
 /// A line of the report.
 #[derive(Debug, Clone)]
-pub(super) struct Row {
-    pub(super) check: Check,
+pub(super) struct ConformRow {
+    pub(super) check: ConformCheck,
     pub(super) finding: Finding,
 }
 
-/// A fault of the receiver, or a reason why none can be seen. It ends a check early by `?`.
+/// A fault of the receiver, or a reason why none can be seen. A check returns it early with `?`.
 pub(super) type Checked<T = String> = Result<T, Finding>;
 
-impl Outcome {
+impl Verdict {
     /// Returns the word in the table.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -46,11 +46,11 @@ impl Outcome {
 
 impl Finding {
     pub(super) fn fail(seen: impl Into<String>) -> Self {
-        Self { outcome: Outcome::Fail, seen: seen.into() }
+        Self { verdict: Verdict::Fail, seen: seen.into() }
     }
 
     pub(super) fn not_observable(seen: impl Into<String>) -> Self {
-        Self { outcome: Outcome::NotObservable, seen: seen.into() }
+        Self { verdict: Verdict::NotObservable, seen: seen.into() }
     }
 }
 
@@ -58,7 +58,7 @@ impl Finding {
 impl From<Checked> for Finding {
     fn from(checked: Checked) -> Self {
         match checked {
-            Ok(seen) => Self { outcome: Outcome::Pass, seen },
+            Ok(seen) => Self { verdict: Verdict::Pass, seen },
             Err(finding) => finding,
         }
     }

@@ -1,18 +1,18 @@
-//! Tells from an answer whether the receiver took a delivery for a duplicate.
+//! Differences between the responses to new deliveries and to duplicates.
 
 use http::StatusCode;
 
 use crate::exchange::Answer;
 
-/// Words that the answer to a duplicate contains, such as klikit's `duplicate-ignored`.
+/// Words that the response to a duplicate contains, such as klikit's `duplicate-ignored`.
 const WORDS: [&str; 2] = ["duplicate", "already"];
 
-/// The difference between the answers to a new delivery and to a duplicate.
+/// The difference between the responses to a new delivery and to a duplicate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Marks {
-    /// Only the answer to a duplicate contains one of the [`WORDS`].
+    /// Only the response to a duplicate contains one of the [`WORDS`].
     Word,
-    /// All new deliveries get one answer, and duplicates another.
+    /// All new deliveries get one response, and duplicates another.
     Answer { new: Shape, duplicate: Shape },
 }
 
@@ -23,11 +23,11 @@ pub(super) enum Meaning {
     New,
     /// The delivery was known.
     Duplicate,
-    /// The answer has another form.
+    /// The response has another form.
     Unclear,
 }
 
-/// An answer without the parts that differ from one delivery to the next: all words that contain a digit.
+/// A response without the parts that differ from one delivery to the next: all words that contain a digit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Shape {
     status: StatusCode,
@@ -35,7 +35,8 @@ pub(super) struct Shape {
 }
 
 impl Marks {
-    /// Compares the answers to new deliveries with the answer to a duplicate. Returns `None` if nothing tells them apart.
+    /// Compares the responses to new deliveries with the response to a duplicate. Returns `None` if nothing tells them
+    /// apart.
     pub(super) fn find(new: &[Answer], duplicate: &Answer) -> Option<Self> {
         if has_word(duplicate) && !new.iter().any(has_word) {
             return Some(Self::Word);

@@ -1,11 +1,12 @@
 //! `klikit conform`: checks of a receiver before it goes live.
 //!
-//! The checks see only answers. If the answers do not show whether the receiver did the right thing, a check says so
-//! and does not pass.
+//! The checks see only responses. If the responses do not show whether the receiver did the right thing, a check says
+//! so and does not pass.
 
 mod check;
 mod checks;
 mod finding;
+mod junit;
 mod marks;
 mod paced;
 mod report;
@@ -13,19 +14,16 @@ mod samples;
 mod sender;
 mod session;
 
-use std::{
-    fs::File,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 use tokio::select;
 
 use self::{
-    check::Check,
-    finding::Row,
-    report::Report,
+    check::ConformCheck,
+    finding::ConformRow,
+    junit::JunitFile,
+    report::ConformReport,
     samples::Samples,
     sender::Sender,
     session::{Options, Session},
@@ -47,8 +45,8 @@ use crate::{
 /// Sends about 140 deliveries of made-up orders, genuine and forged, one check after the other. The receiver handles
 /// the genuine ones, so do not let it cook them: their fields `is_fake` are true, and their ids are over 2000000000.
 ///
-/// Each check passes, fails, or is not observable, because the answers do not show what the receiver did. The exit code
-/// is 1 if a check fails, and 2 if the receiver cannot be judged.
+/// Each check passes, fails, or is not observable, because the responses do not show what the receiver did. The exit
+/// code is 1 if a check fails, and 2 if the receiver cannot be judged.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -65,7 +63,9 @@ pub(crate) struct Conform {
     #[command(flatten)]
     basic: BasicArguments,
 
-    /// Check that the receiver still accepts the secret before the rotation, which is in this file
+    /// Read the secret before the rotation from a file, instead of the environment variable KLIKIT_WEBHOOK_SECRET_OLD
+    ///
+    /// The receiver must still accept it. With --secret-file, the variable is not read.
     #[arg(long, value_name = "FILE")]
     old_secret_file: Option<PathBuf>,
 
@@ -73,13 +73,13 @@ pub(crate) struct Conform {
     #[arg(long, value_name = "FILE")]
     failing: Option<PathBuf>,
 
-    /// The longest time in milliseconds that an answer may take
+    /// The longest time in milliseconds that a response may take
     #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     answer_within: u64,
 
     /// Run only these checks
     #[arg(long, value_name = "CHECK", value_delimiter = ',')]
-    only: Vec<Check>,
+    only: Vec<ConformCheck>,
 
     /// Write the results to a file in JUnit's format
     #[arg(long, value_name = "FILE")]
@@ -90,10 +90,13 @@ impl Conform {
     pub(crate) async fn run(&self, output: &mut Output) -> Result<Outcome, CliError> {
         // Check everything else before the command asks for the secret.
         let target = self.target.resolve().await?;
-        let old_secret = self.old_secret_file.as_deref().map(secret::from_file).transpose()?;
+        let old_secret = match &self.old_secret_file {
+            Some(path) => Some(secret::from_file(path)?),
+            None => self.secret.read_old()?,
+        };
         let failing = self.failing.as_deref().map(input::read).transpose()?.map(Into::into);
-        // Open the file now, so that a wrong path is found before the checks have run.
-        let junit = self.junit.as_deref().map(|path| create(path).map(|file| (file, path))).transpose()?;
+        // A wrong path is found before the checks have run.
+        let junit = self.junit.as_deref().map(JunitFile::open).transpose()?;
         let samples = Samples::new(self.secret.read()?);
         let sender = Sender::new(&target, self.basic.read()?)?;
         let options = Options { old_secret, failing, answer_within: Duration::from_millis(self.answer_within) };
@@ -104,11 +107,13 @@ impl Conform {
             done = self.check(&target, sender, samples, options, &mut rows) => done?,
             () = interrupt.requested() => {}
         }
-        let report = Report { url: target.url().to_string(), rows, interrupted: interrupt.is_requested() };
-        if let Some((file, path)) = junit {
-            report.write_junit(file, path)?;
-        }
+        let report = ConformReport { url: target.url().to_string(), rows, interrupted: interrupt.is_requested() };
         report.print(output)?;
+        // A failed write of the file does not lose the report.
+        output.flush()?;
+        if let Some(file) = junit {
+            file.write(&report.to_junit())?;
+        }
         Ok(match (report.interrupted, report.has_failed()) {
             (true, _) => Outcome::Interrupted,
             (false, true) => Outcome::FaultFound,
@@ -123,7 +128,7 @@ impl Conform {
         sender: Sender,
         samples: Samples,
         options: Options,
-        rows: &mut Vec<Row>,
+        rows: &mut Vec<ConformRow>,
     ) -> Result<(), CliError> {
         // Without a receiver, there is nothing to check.
         drop(target.connect().await?);
@@ -131,12 +136,7 @@ impl Conform {
         let session = Session::begin(sender, samples, options).await;
         match session.first() {
             Err(NoAnswer::Failed(reason)) => return Err(target.unreached(reason)),
-            Err(unfinished @ NoAnswer::Unfinished(_)) => {
-                return Err(CliError::new(format_args!(
-                    "{} cannot be judged: {unfinished}: let the receiver end its responses, or correct the URL",
-                    target.url()
-                )));
-            }
+            Err(endless @ NoAnswer::Unfinished(_)) => return Err(target.endless(endless)),
             Err(NoAnswer::Late) | Ok(_) => {}
         }
         for check in self.chosen() {
@@ -148,13 +148,7 @@ impl Conform {
         Ok(())
     }
 
-    fn chosen(&self) -> impl Iterator<Item = Check> {
-        Check::value_variants().iter().copied().filter(|check| self.only.is_empty() || self.only.contains(check))
+    fn chosen(&self) -> impl Iterator<Item = ConformCheck> {
+        ConformCheck::value_variants().iter().copied().filter(|check| self.only.is_empty() || self.only.contains(check))
     }
-}
-
-fn create(path: &Path) -> Result<File, CliError> {
-    File::create(path).map_err(|error| {
-        CliError::caused(format_args!("cannot write {}", path.display()), &error, "name a file that can be written")
-    })
 }

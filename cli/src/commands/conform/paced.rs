@@ -24,7 +24,7 @@ pub(super) struct PacedBody {
 }
 
 impl PacedBody {
-    /// Creates a body of `bytes` in so many pieces, each sent `pause` after the one before.
+    /// Creates a body that consists of this number of pieces, with a pause between them.
     pub(super) fn new(bytes: &Bytes, pieces: usize, pause: Duration) -> Self {
         let now = Instant::now();
         let length = bytes.len().div_ceil(pieces).max(1);

@@ -1,20 +1,18 @@
 //! The report of a run: a table, JSON, or JUnit's XML.
 
-use std::{fs::File, path::Path};
-
 use quick_junit::{NonSuccessKind, Report as JunitReport, TestCase, TestCaseStatus, TestSuite};
 use serde::Serialize;
 
-use super::finding::{Outcome, Row};
+use super::finding::{ConformRow, Verdict};
 use crate::{
     error::CliError,
     output::{Output, table},
 };
 
 /// The rows of a run, which are all checks that were chosen unless the run was interrupted.
-pub(super) struct Report {
+pub(super) struct ConformReport {
     pub(super) url: String,
-    pub(super) rows: Vec<Row>,
+    pub(super) rows: Vec<ConformRow>,
     /// Whether ctrl-c ended the run early.
     pub(super) interrupted: bool,
 }
@@ -33,15 +31,15 @@ struct Json<'a> {
 #[derive(Serialize)]
 struct JsonRow<'a> {
     check: &'static str,
-    result: Outcome,
+    result: Verdict,
     seen: &'a str,
     why: &'static str,
 }
 
-impl Report {
+impl ConformReport {
     /// Returns whether a check failed.
     pub(super) fn has_failed(&self) -> bool {
-        self.count(Outcome::Fail) > 0
+        self.count(Verdict::Fail) > 0
     }
 
     /// Prints the report.
@@ -50,11 +48,11 @@ impl Report {
             return output.json(&self.json());
         }
         let mut table = table(&["check", "result", "seen", "why it matters"]);
-        for Row { check, finding } in &self.rows {
-            table.add_row([check.name(), finding.outcome.name(), &finding.seen, check.why()]);
+        for ConformRow { check, finding } in &self.rows {
+            table.add_row([check.name(), finding.verdict.name(), &finding.seen, check.why()]);
         }
         output.table(&table)?;
-        let [passed, failed, unseen] = [Outcome::Pass, Outcome::Fail, Outcome::NotObservable].map(|it| self.count(it));
+        let [passed, failed, unseen] = [Verdict::Pass, Verdict::Fail, Verdict::NotObservable].map(|it| self.count(it));
         output.line(format_args!("\n{}: {passed} passed, {failed} failed, {unseen} not observable", self.url))?;
         if self.interrupted {
             output.line("Interrupted by ctrl-c.")?;
@@ -63,33 +61,33 @@ impl Report {
     }
 
     fn json(&self) -> Json<'_> {
-        let rows = self.rows.iter().map(|Row { check, finding }| JsonRow {
+        let rows = self.rows.iter().map(|ConformRow { check, finding }| JsonRow {
             check: check.name(),
-            result: finding.outcome,
+            result: finding.verdict,
             seen: &finding.seen,
             why: check.why(),
         });
         Json {
             url: &self.url,
             interrupted: self.interrupted,
-            passed: self.count(Outcome::Pass),
-            failed: self.count(Outcome::Fail),
-            not_observable: self.count(Outcome::NotObservable),
+            passed: self.count(Verdict::Pass),
+            failed: self.count(Verdict::Fail),
+            not_observable: self.count(Verdict::NotObservable),
             rows: rows.collect(),
         }
     }
 
-    /// Writes the report as JUnit's XML. A check that is not observable is skipped.
-    pub(super) fn write_junit(&self, file: File, path: &Path) -> Result<(), CliError> {
+    /// Returns the report as JUnit's XML. A check that is not observable is skipped.
+    pub(super) fn to_junit(&self) -> String {
         let mut suite = TestSuite::new(self.url.as_str());
-        for Row { check, finding } in &self.rows {
-            let mut status = match finding.outcome {
-                Outcome::Pass => TestCaseStatus::success(),
-                Outcome::Fail => TestCaseStatus::non_success(NonSuccessKind::Failure),
-                Outcome::NotObservable => TestCaseStatus::skipped(),
+        for ConformRow { check, finding } in &self.rows {
+            let mut status = match finding.verdict {
+                Verdict::Pass => TestCaseStatus::success(),
+                Verdict::Fail => TestCaseStatus::non_success(NonSuccessKind::Failure),
+                Verdict::NotObservable => TestCaseStatus::skipped(),
             };
             status.set_message(finding.seen.as_str());
-            if finding.outcome == Outcome::Fail {
+            if finding.verdict == Verdict::Fail {
                 status.set_description(check.why());
             }
             let mut case = TestCase::new(check.name(), status);
@@ -98,12 +96,10 @@ impl Report {
         }
         let mut report = JunitReport::new("klikit conform");
         report.add_test_suite(suite);
-        report.serialize(file).map_err(|error| {
-            CliError::caused(format_args!("cannot write {}", path.display()), &error, "check the disk")
-        })
+        report.to_string().expect("writing to memory does not fail")
     }
 
-    fn count(&self, outcome: Outcome) -> usize {
-        self.rows.iter().filter(|row| row.finding.outcome == outcome).count()
+    fn count(&self, verdict: Verdict) -> usize {
+        self.rows.iter().filter(|row| row.finding.verdict == verdict).count()
     }
 }

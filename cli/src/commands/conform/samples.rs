@@ -1,9 +1,6 @@
 //! Deliveries of made-up orders, each with a new event id and a new order id.
 
-use std::{
-    hash::{BuildHasher, Hasher, RandomState},
-    sync::atomic::{AtomicU32, Ordering},
-};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use tower_klikit::{
@@ -14,13 +11,15 @@ use tower_klikit::{
     },
 };
 
+use crate::random::random;
+
 /// The smallest order id. The ids fit into 32 bits, as receivers may expect, and are far above those of real orders.
 const FIRST_ORDER: i64 = 2_000_000_000;
 
 /// The number of ids from which a run chooses its first.
 const RUNS: u64 = 140_000_000;
 
-/// Makes deliveries of made-up orders, each with a new event id and a new order id.
+/// A source of deliveries of made-up orders, each with a new event id and a new order id.
 pub(super) struct Samples {
     secret: WebhookSecret,
     /// A random number, so that the ids differ from those of other runs.
@@ -30,7 +29,7 @@ pub(super) struct Samples {
 
 impl Samples {
     pub(super) fn new(secret: WebhookSecret) -> Self {
-        Self { secret, run: RandomState::new().build_hasher().finish(), orders: AtomicU32::new(0) }
+        Self { secret, run: random(), orders: AtomicU32::new(0) }
     }
 
     /// Makes a delivery of a small order.

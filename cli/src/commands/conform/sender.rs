@@ -1,4 +1,4 @@
-//! Sends deliveries, each over a connection of its own.
+//! A client that sends deliveries, each over a connection of its own.
 
 use std::sync::{Arc, OnceLock};
 
@@ -14,7 +14,7 @@ use crate::{
     target::Target,
 };
 
-/// Sends deliveries to a receiver, each over a connection of its own.
+/// A client that sends deliveries to a receiver, each over a connection of its own.
 #[derive(Clone)]
 pub(super) struct Sender {
     client: Client,

@@ -27,22 +27,22 @@ pub(super) struct Options {
     pub(super) old_secret: Option<WebhookSecret>,
     /// A body whose handling fails.
     pub(super) failing: Option<Bytes>,
-    /// The longest time that an answer may take.
+    /// The longest time that a response may take.
     pub(super) answer_within: Duration,
 }
 
-/// The answers to the deliveries that a session begins with.
+/// The responses to the deliveries that a session begins with.
 struct FirstAnswers {
     /// The first delivery.
     delivery: SignedDelivery,
     new: Exchange,
-    /// The answer to the same delivery again.
+    /// The response to the same delivery again.
     repeated: Option<Exchange>,
     marks: Option<Marks>,
 }
 
 impl Session {
-    /// Sends the first deliveries, which show how the receiver answers to new deliveries and to duplicates.
+    /// Sends the first deliveries, which show how the receiver responds to new deliveries and to duplicates.
     pub(super) async fn begin(sender: Sender, samples: Samples, options: Options) -> Self {
         let delivery = samples.delivery().event_type(EventType::OrderCreated);
         let new = sender.send(&delivery).await;
@@ -60,7 +60,7 @@ impl Session {
         Self { sender, samples, options, first: FirstAnswers { delivery, new, repeated, marks } }
     }
 
-    /// Returns the answer to the first delivery.
+    /// Returns the response to the first delivery.
     pub(super) fn first(&self) -> &Exchange {
         &self.first.new
     }
@@ -70,7 +70,7 @@ impl Session {
         &self.first.delivery
     }
 
-    /// Returns the answer to the first delivery when it was sent again.
+    /// Returns the response to the first delivery when it was sent again.
     pub(super) fn repeated(&self) -> Checked<&Exchange> {
         self.first.repeated.as_ref().ok_or_else(not_accepted)
     }
@@ -84,7 +84,7 @@ impl Session {
     pub(super) fn marks(&self) -> Checked<&Marks> {
         self.first.marks.as_ref().ok_or_else(|| {
             Finding::not_observable(
-                "the receiver answers to new deliveries and to duplicates alike, or differently each time",
+                "the receiver responds to new deliveries and to duplicates alike, or differently each time",
             )
         })
     }
@@ -110,7 +110,7 @@ fn not_accepted() -> Finding {
     Finding::not_observable("the receiver did not accept a genuine delivery: see the row genuine")
 }
 
-/// Returns the answer to a delivery that must be accepted.
+/// Returns the response to a delivery that must be accepted.
 pub(super) fn success(name: &str, exchange: Exchange) -> Checked<Answer> {
     match exchange {
         Ok(answer) if answer.status.is_success() => Ok(answer),
@@ -119,7 +119,7 @@ pub(super) fn success(name: &str, exchange: Exchange) -> Checked<Answer> {
     }
 }
 
-/// Returns the answer to a delivery that must be rejected.
+/// Returns the response to a delivery that must be rejected.
 pub(super) fn rejection(name: &str, exchange: Exchange) -> Checked<Answer> {
     match exchange {
         Ok(answer) if answer.status.is_client_error() => Ok(answer),
@@ -129,6 +129,7 @@ pub(super) fn rejection(name: &str, exchange: Exchange) -> Checked<Answer> {
     }
 }
 
-fn no_answer(name: &str, error: &NoAnswer) -> Finding {
+/// Returns the finding of a check that needs a response to this delivery.
+pub(super) fn no_answer(name: &str, error: &NoAnswer) -> Finding {
     Finding::fail(format!("{name}: {error}"))
 }

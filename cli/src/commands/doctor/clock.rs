@@ -4,11 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use tower_klikit::{
     ErrorChain,
-    inbox::{Entry, Filter},
+    inbox::{Entry, Filter, Inbox},
 };
 
 use super::row::{Check, Row};
-use crate::store::{Store, values};
+use crate::store::{Backend, values};
 
 /// The difference between two clocks that needs no attention.
 const TOLERANCE: Duration = Duration::from_secs(5);
@@ -18,9 +18,9 @@ const TOLERANCE: Duration = Duration::from_secs(5);
 ///
 /// The clock of a Postgres server may be set wrong. The clock of a SQLite file compensates steps of this machine's
 /// clock, so a difference is the sum of the steps since the delivery was accepted.
-pub(super) async fn check(store: &Store) -> Result<Row, String> {
+pub(super) async fn check(backend: &Backend, inbox: &Inbox) -> Result<Row, String> {
     let before = SystemTime::now();
-    let Some(entry) = aged(store).await? else {
+    let Some(entry) = aged(inbox).await? else {
         return Ok(Check::Clock.not_checked("no delivery is stored whose age shows the store's time"));
     };
     let after = SystemTime::now();
@@ -38,7 +38,7 @@ pub(super) async fn check(store: &Store) -> Result<Row, String> {
         }
     };
     let difference = values::age(difference);
-    if store.sqlite.is_some() {
+    if matches!(backend, Backend::Sqlite(_)) {
         return Ok(Check::Clock.warning(
             format!(
                 "the store's clock is {difference} {direction} this machine's, which was stepped or suspended since \
@@ -55,10 +55,10 @@ pub(super) async fn check(store: &Store) -> Result<Row, String> {
 }
 
 /// Returns the first delivery that is old enough to have an age. One that was accepted after the store's time has none.
-async fn aged(store: &Store) -> Result<Option<Entry>, String> {
+async fn aged(inbox: &Inbox) -> Result<Option<Entry>, String> {
     let (filter, mut after) = (Filter::new().older_than(Duration::from_millis(1)), None);
     loop {
-        let page = store.inbox.find(&filter, after, 1).await;
+        let page = inbox.find(&filter, after, 1).await;
         let page = page.map_err(|error| ErrorChain::new(&error).to_string())?;
         after = page.next;
         let first = page.entries.into_iter().next();

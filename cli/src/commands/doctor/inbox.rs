@@ -4,19 +4,19 @@ use std::time::Duration;
 
 use tower_klikit::{
     ErrorChain,
-    inbox::{ActivePause, Counts},
+    inbox::{ActivePause, Counts, Inbox},
 };
 
 use super::row::{Check, Row};
-use crate::store::{Store, values};
+use crate::store::values;
 
 /// The age of a pending delivery from which its restaurant misses it.
 const LATE: Duration = Duration::from_secs(5 * 60);
 
 /// Checks the counts and the pauses. Returns the text of the error if the store fails.
-pub(super) async fn check(store: &Store, max_stored: u64) -> Result<Vec<Row>, String> {
-    let counts = store.inbox.counts().await.map_err(|error| ErrorChain::new(&error).to_string())?;
-    let pauses = store.inbox.pauses().await.map_err(|error| ErrorChain::new(&error).to_string())?;
+pub(super) async fn check(inbox: &Inbox, max_stored: u64) -> Result<Vec<Row>, String> {
+    let counts = inbox.counts().await.map_err(|error| ErrorChain::new(&error).to_string())?;
+    let pauses = inbox.pauses().await.map_err(|error| ErrorChain::new(&error).to_string())?;
     Ok(vec![dead_letters(&counts), pending(&counts), stored(&counts, max_stored), paused(&pauses)])
 }
 

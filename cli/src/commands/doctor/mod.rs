@@ -22,7 +22,8 @@ use crate::{
 /// Check the secret, the store, its schema, the inbox and the clock in one go
 ///
 /// Changes no delivery and no table. Run it with the environment of the service, so that it checks the same secret and
-/// store. Without a store, only the secret is checked. A missing secret is a blocker, and is not asked for.
+/// store. Without a store, only the secret is checked. A missing secret is a blocker, and is not asked for. After a
+/// rotation, the old secret in KLIKIT_WEBHOOK_SECRET_OLD is checked too.
 ///
 /// Each row is ok, a warning, a blocker or not checked. A blocker keeps a service from receiving or handling
 /// deliveries. A warning is for somebody to look at.

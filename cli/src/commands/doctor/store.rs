@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
-use tower_klikit::{ErrorChain, inbox::Pause};
+use tower_klikit::{ErrorChain, dedupe::EventKey};
 
 use super::{
     clock, inbox,
@@ -11,14 +11,14 @@ use super::{
 };
 use crate::{
     error::CliError,
-    store::{Location, OpenError, OpenErrorKind, PendingMigration, Store, StoreArguments},
+    store::{Backend, Location, OpenError, OpenErrorKind, Parts, StoreArguments},
 };
 
 /// The time limit for each step. A session that locks a table keeps all others waiting.
 const DEADLINE: Duration = Duration::from_secs(15);
 
-/// A store that the checks of the inbox can use, or the rows of a store that they cannot use.
-type Opened = Result<Store, Vec<Row>>;
+/// An open store and its parts, or the rows of a store that cannot be used.
+type Opened = Result<(Backend, Parts), Vec<Row>>;
 
 /// Checks the store, its schema, its inbox and its clock.
 pub(super) async fn check(arguments: &StoreArguments, max_stored: u64) -> Result<Vec<Row>, CliError> {
@@ -26,31 +26,36 @@ pub(super) async fn check(arguments: &StoreArguments, max_stored: u64) -> Result
         let rows = [Check::Store, Check::Schema].into_iter().chain(Check::OF_OPEN_STORE);
         return Ok(rows.map(|check| check.not_checked("no store was given with --store or KLIKIT_STORE")).collect());
     };
-    let known = arguments.known_versions(&location)?;
-    let store = match open(arguments, &location).await? {
-        Ok(store) => store,
+    let (backend, parts) = match open(arguments, &location).await? {
+        Ok(opened) => opened,
         Err(rows) => return Ok(rows),
     };
-    let examined = async {
-        let mut rows = inbox::check(&store, max_stored).await?;
-        rows.push(clock::check(&store).await?);
-        Ok(rows)
-    };
-    let examined = timeout(DEADLINE, examined).await.unwrap_or_else(|_| Err(late()));
+    let known = arguments.known_versions(&location, parts)?;
+    let examined = timeout(DEADLINE, examine(&backend, parts, max_stored)).await.unwrap_or_else(|_| Err(late()));
     let (first, rows) = match examined {
-        Ok(rows) => (writable(&store).await, rows),
-        Err(seen) => (Check::Store.blocker(seen, REMOVE_CAUSE), unusable().collect()),
+        Ok(rows) => (writable(&backend).await, rows),
+        Err(seen) => (Check::Store.blocker(seen, REMOVE_CAUSE), not_checked(UNUSABLE)),
     };
     let schema = Check::Schema.ok(format!("{known}, the versions of this release"));
     Ok([first, schema].into_iter().chain(rows).collect())
 }
 
-/// Checks that the store takes writes: with a lock on a SQLite file, or on a standby, only reads succeed. Lifts a pause
-/// that is not in force, which changes nothing.
-async fn writable(store: &Store) -> Row {
-    let pause = Pause::everything().tenant("klikit doctor: the name of no tenant");
-    let operator = store.inbox.operator("klikit doctor");
-    match timeout(DEADLINE, operator.resume(&pause)).await {
+/// Checks the inbox and the clock. Returns the text of the error if the store fails.
+async fn examine(backend: &Backend, parts: Parts, max_stored: u64) -> Result<Vec<Row>, String> {
+    if parts == Parts::Ledger {
+        return Ok(not_checked("the store has no inbox, which the dedupe layer does not need"));
+    }
+    let stored = backend.inbox();
+    let mut rows = inbox::check(&stored, max_stored).await?;
+    rows.push(clock::check(backend, &stored).await?);
+    Ok(rows)
+}
+
+/// Checks that the store takes writes: with a lock on a SQLite file, or on a standby, only reads succeed. Forgets an event
+/// that does not exist, which changes nothing.
+async fn writable(backend: &Backend) -> Row {
+    let no_event = EventKey::of_event("klikit doctor", "the id of no event").into();
+    match timeout(DEADLINE, backend.forget(&no_event)).await {
         Ok(Ok(_)) => Check::Store.ok("reachable, reads and writes"),
         Ok(Err(error)) => Check::Store.blocker(
             format!("reads, but takes no writes: {}", ErrorChain::new(&error)),
@@ -68,14 +73,14 @@ async fn open(arguments: &StoreArguments, location: &Location) -> Result<Opened,
         Ok(pending) => pending,
         Err(error) => return cannot_open(error).map(Err),
     };
+    let parts = pending.parts();
+    let pending = pending.of(parts);
     if !pending.is_empty() {
-        let steps: Vec<_> = pending.iter().map(PendingMigration::name).collect();
-        let action = "stop the processes of older releases, and run `klikit migrate`";
-        let schema = Check::Schema.warning(format!("lacks the migrations {}", steps.join(", ")), action);
-        return Ok(Err([Check::Store.ok("reachable"), schema].into_iter().chain(unusable()).collect()));
+        let schema = Check::Schema.warning(format!("lacks the migrations {}", pending.names()), pending.remedy());
+        return Ok(Err([Check::Store.ok("reachable"), schema].into_iter().chain(not_checked(UNUSABLE)).collect()));
     }
-    match in_time(arguments.open_and_migrate(location)).await {
-        Ok(store) => Ok(Ok(store)),
+    match in_time(arguments.connect(location, parts)).await {
+        Ok(backend) => Ok(Ok((backend, parts))),
         Err(error) => cannot_open(error).map(Err),
     }
 }
@@ -96,13 +101,13 @@ fn cannot_open(error: OpenError) -> Result<Vec<Row>, CliError> {
             [Check::Store.ok("reachable"), Check::Schema.blocker(error.message, REMOVE_CAUSE)]
         }
     };
-    Ok(first.into_iter().chain(unusable()).collect())
+    Ok(first.into_iter().chain(not_checked(UNUSABLE)).collect())
 }
 
 const UNUSABLE: &str = "the store cannot be used as it is";
 
-fn unusable() -> impl Iterator<Item = Row> {
-    Check::OF_OPEN_STORE.into_iter().map(|check| check.not_checked(UNUSABLE))
+fn not_checked(why: &str) -> Vec<Row> {
+    Check::OF_OPEN_STORE.into_iter().map(|check| check.not_checked(why)).collect()
 }
 
 /// Returns the result of a call, or an error if the call takes too long.

@@ -21,8 +21,12 @@ pub(crate) fn headers(text: &[u8]) -> Result<HeaderMap, String> {
     Ok(headers)
 }
 
-/// Parses a raw HTTP request: a request line, headers, an empty line, and the body.
-pub(crate) fn request(dump: &[u8]) -> Result<(HeaderMap, Vec<u8>), String> {
+/// Parses a raw HTTP request: a request line, headers, an empty line, and the body. Skips empty lines before the request
+/// line (RFC 9112, section 2.2).
+pub(crate) fn request(mut dump: &[u8]) -> Result<(HeaderMap, Vec<u8>), String> {
+    while let Some(rest) = dump.strip_prefix(b"\r\n").or_else(|| dump.strip_prefix(b"\n")) {
+        dump = rest;
+    }
     let (head, body) = split(dump).ok_or("there is no empty line between headers and body")?;
     let headers = headers(head)?;
     let body = if is_chunked(&headers) {
@@ -58,8 +62,11 @@ fn split(dump: &[u8]) -> Option<(&[u8], &[u8])> {
     None
 }
 
+/// Returns whether the last transfer coding is `chunked` (RFC 9112, section 6.1).
 fn is_chunked(headers: &HeaderMap) -> bool {
-    headers.get_all(TRANSFER_ENCODING).iter().any(|value| value.as_bytes().eq_ignore_ascii_case(b"chunked"))
+    let codings =
+        headers.get_all(TRANSFER_ENCODING).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    codings.last().is_some_and(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked"))
 }
 
 /// Returns the content of a chunked body (RFC 9112, section 7.1). Trailers are ignored.
@@ -69,7 +76,8 @@ fn unchunked(mut rest: &[u8]) -> Option<Vec<u8>> {
         let end = rest.iter().position(|byte| *byte == b'\n')?;
         let size = str::from_utf8(&rest[..end]).ok()?;
         let size = size.split(';').next()?.trim();
-        let size = usize::from_str_radix(size, 16).ok()?;
+        let is_hex = size.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let size = usize::from_str_radix(size, 16).ok().filter(|_| is_hex)?;
         rest = &rest[end + 1..];
         if size == 0 {
             return Some(body);
@@ -106,6 +114,8 @@ mod tests {
         assert_eq!(body, b"{}\r\n");
         let (headers, body) = request(b":method: POST\n:path: /w\nA: b\n\n{\n\n}").unwrap();
         assert_eq!((headers.len(), &*body), (1, &b"{\n\n}"[..]));
+        let (headers, body) = request(b"\r\n\nPOST /w HTTP/1.1\na: b\n\n{}").unwrap();
+        assert_eq!((headers.len(), &*body), (1, &b"{}"[..]));
     }
 
     #[test]
@@ -123,7 +133,11 @@ mod tests {
             body(&format!("{head}4\r\n{{\"a\"\r\n00a;x=y\r\n:123456789\r\n1\n}}\n0\r\n\r\n")).unwrap(),
             "{\"a\":123456789}"
         );
-        for malformed in ["", "x\r\n", "5\r\n{}\r\n0\r\n", "2\r\n{}0\r\n", "ffffffffffffffff\r\n{}"] {
+        assert_eq!(body("transfer-encoding: gzip, chunked\n\n1\nx\n0\n\n").unwrap(), "x");
+        assert_eq!(body("transfer-encoding: chunked, gzip\n\n1\nx\n0\n\n").unwrap(), "1\nx\n0\n\n");
+        for malformed in
+            ["", "+2\r\n{}\r\n0\r\n", "x\r\n", "5\r\n{}\r\n0\r\n", "2\r\n{}0\r\n", "ffffffffffffffff\r\n{}"]
+        {
             assert_eq!(body(&format!("{head}{malformed}")), Err("the chunked body is malformed".into()), "{malformed}");
         }
     }

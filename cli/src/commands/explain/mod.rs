@@ -24,7 +24,8 @@ use crate::{
 /// Explain why a delivery does not verify
 ///
 /// Takes a raw HTTP request, or its headers and its body in two files. The body must be byte for byte what the receiver
-/// got. The explanation contains no part of the secret, the body or the signature.
+/// got. The explanation contains no part of the secret, the body or the signature. As in a service, a delivery also
+/// verifies with the old secret in the environment variable KLIKIT_WEBHOOK_SECRET_OLD, unless --secret-file is given.
 ///
 /// The exit code is 1 if the delivery does not verify.
 #[derive(Debug, Args)]
@@ -96,7 +97,7 @@ impl Explain {
         // Check everything else before the command asks for the secret.
         let (headers, body) = self.request()?;
         let candidates = self.candidates()?;
-        let mut diagnostician = Diagnostician::new(Keyring::from(self.secret.read()?));
+        let mut diagnostician = Diagnostician::new(self.secret.read_keyring()?);
         if let Some(candidates) = candidates {
             diagnostician = diagnostician.candidates(candidates);
         }

@@ -9,7 +9,7 @@ use crate::{
     error::CliError,
     outcome::Outcome,
     output::Output,
-    store::{Location, StoreArguments},
+    store::{Backend, Location, StoreArguments},
 };
 
 /// Copy a SQLite store into a new file, while services use it
@@ -39,7 +39,7 @@ impl Backup {
             return Err(CliError::new(format_args!("{location} is not a SQLite file: back it up with pg_dump")));
         }
         let store = arguments.open().await?;
-        if let Some(sqlite) = &store.sqlite {
+        if let Backend::Sqlite(sqlite) = &store.backend {
             sqlite.backup(&self.file).await.map_err(|error| {
                 CliError::new(format_args!("{error}: name a new file in a folder that can be written"))
             })?;

@@ -15,7 +15,7 @@ use tower_klikit::EventType;
 
 use self::{
     plan::{Identity, Plan},
-    report::{Circumstances, Report},
+    report::{Circumstances, SendReport},
     run::Pace,
     sample::{Changes, Sample},
     values::{Percent, Setting},
@@ -41,7 +41,10 @@ const CONCURRENCY_WITH_RATE: NonZeroU32 = NonZeroU32::new(64).unwrap();
 /// response arrives within 10 seconds, and a failed delivery is retried after 30 seconds, 2 and 10 minutes, 1, 6 and 24
 /// hours. Before the first delivery, the command opens one connection without a request, to find a wrong URL.
 ///
-/// The exit code is 1 if a delivery failed in the end, or if the receiver did not reject an altered one.
+/// If the first response of the run begins and does not end within 10 seconds, the command stops with an error, because
+/// the URL is not that of a webhook endpoint. After a complete response, such a response is a failure of its delivery.
+///
+/// The exit code is 1 if a delivery failed in the end, or if the receiver did not reject a corrupted one.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -94,11 +97,11 @@ pub(crate) struct Send {
     #[arg(long, value_name = "PERCENT", default_value = "0%")]
     duplicates: Percent,
 
-    /// Alter this part of the deliveries after signing, so that the receiver must reject them
+    /// Corrupt this part of the deliveries after signing, so that the receiver must reject them
     #[arg(long, value_name = "PERCENT", default_value = "0%")]
     corrupt: Percent,
 
-    /// Divide klikit's pauses before retries by this number; 1 is real time, and takes 31 hours
+    /// Divide klikit's retry delays by this number; 1 is real time, and takes 31 hours
     ///
     /// By default, an hour takes a second. The timeout of 10 seconds stays as it is.
     #[arg(long, value_name = "N", default_value = "3600", value_parser = values::factor)]
@@ -140,10 +143,13 @@ impl Send {
 
         let started = Instant::now();
         let tally = run::run(client, target.url().clone(), &plan, self.pace(), &interrupt).await;
-        if let Some(reason) = tally.unreachable()
-            && !interrupt.is_requested()
-        {
-            return Err(target.unreached(reason));
+        if !interrupt.is_requested() {
+            if let Some(reason) = tally.unreachable() {
+                return Err(target.unreached(reason));
+            }
+            if let Some(endless) = &tally.endless {
+                return Err(target.endless(endless));
+            }
         }
         let outcome = match (interrupt.is_requested(), tally.has_fault()) {
             (true, _) => Outcome::Interrupted,
@@ -154,9 +160,10 @@ impl Send {
             url: target.url().to_string(),
             deliveries: plan.len(),
             elapsed: started.elapsed(),
+            retries: self.retries.into(),
             is_interrupted: interrupt.is_requested(),
         };
-        Report::new(tally, run).print(output)?;
+        SendReport::new(tally, run).print(output)?;
         Ok(outcome)
     }
 

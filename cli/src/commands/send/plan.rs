@@ -1,10 +1,13 @@
 //! The deliveries of one run, in their order.
 
-use std::hash::{BuildHasher, RandomState};
-
-use tower_klikit::{WebhookSecret, header::EVENT_TYPE, testing::SignedDelivery};
+use tower_klikit::{
+    WebhookSecret,
+    header::{EVENT_TYPE, SIGNATURE},
+    testing::SignedDelivery,
+};
 
 use super::{sample::Sample, values::Percent};
+use crate::random::random;
 
 /// The deliveries of one run.
 #[derive(Debug)]
@@ -16,7 +19,7 @@ pub(crate) struct Plan {
     pub(crate) count: u64,
     /// The part of the deliveries that is sent twice.
     pub(crate) duplicates: Percent,
-    /// The part of the deliveries that is altered after signing.
+    /// The part of the deliveries that is corrupted after signing.
     pub(crate) corrupt: Percent,
     pub(crate) identity: Identity,
 }
@@ -32,13 +35,13 @@ pub(crate) struct Identity {
 #[derive(Debug)]
 pub(crate) struct Planned {
     pub(crate) delivery: SignedDelivery,
-    /// Whether the body was altered after signing, so that the receiver must reject the delivery.
+    /// Whether the body was corrupted after signing, so that the receiver must reject the delivery.
     pub(crate) is_corrupt: bool,
 }
 
 impl Identity {
     pub(crate) fn new(first_order: Option<u64>) -> Self {
-        let random = RandomState::new().hash_one(());
+        let random = random();
         // Receivers may store the id in 32 bits with a sign. The run's last id must fit too.
         let first_order = first_order.unwrap_or(1_000_000 + random % 1_000_000_000);
         Self { first_order, run: format!("{random:016x}") }
@@ -63,12 +66,17 @@ impl Plan {
         // Different files and fixtures take turns.
         let turn = usize::try_from(number % self.samples.len() as u64).expect("the remainder is an index");
         let sample = &self.samples[turn];
-        let body = sample.body(self.identity.first_order.saturating_add(number));
-        let delivery = SignedDelivery::signed_with(&self.secret, body)
+        let order = self.identity.first_order.saturating_add(number);
+        let delivery = SignedDelivery::signed_with(&self.secret, sample.body(order))
             .event_id(format!("send-{}-{number}", self.identity.run))
             .header(EVENT_TYPE, &sample.event_type);
-        // Counted from the end, so that the altered deliveries are not mainly those that are sent twice.
+        // Counted from the end, so that the corrupted deliveries are not mainly those that are sent twice.
         let is_corrupt = self.corrupt.selects(self.count - 1 - number);
-        Planned { delivery: if is_corrupt { delivery.altered() } else { delivery }, is_corrupt }
+        if !is_corrupt {
+            return Planned { delivery, is_corrupt };
+        }
+        // The body stays well-formed, so that a receiver that only parses it does not seem to verify.
+        let signature = self.secret.sign(sample.other_body(order)).to_string();
+        Planned { delivery: delivery.header(SIGNATURE, signature), is_corrupt }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
 
 /// The results of a run, as `--json` prints them.
 #[derive(Debug, Serialize)]
-pub(crate) struct Report {
+pub(crate) struct SendReport {
     url: String,
     /// The number of deliveries with their copies.
     deliveries: u64,
@@ -36,6 +36,8 @@ pub(crate) struct Report {
     latency_ms: Option<Latencies>,
     seconds: f64,
     interrupted: bool,
+    #[serde(skip)]
+    retries: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -53,10 +55,12 @@ pub(crate) struct Circumstances {
     pub(crate) url: String,
     pub(crate) deliveries: u64,
     pub(crate) elapsed: Duration,
+    /// The maximum number of retries of a delivery.
+    pub(crate) retries: usize,
     pub(crate) is_interrupted: bool,
 }
 
-impl Report {
+impl SendReport {
     pub(crate) fn new(tally: Tally, run: Circumstances) -> Self {
         let at = |percentile| tally.latency(percentile).map(milliseconds);
         let latency_ms =
@@ -79,6 +83,7 @@ impl Report {
             first_failure: tally.first_failure,
             seconds: run.elapsed.as_secs_f64(),
             interrupted: run.is_interrupted,
+            retries: run.retries,
         }
     }
 
@@ -89,8 +94,9 @@ impl Report {
         }
         let Self { url, deliveries, attempts, seconds, .. } = self;
         let rate = *attempts as f64 / seconds;
+        let noun = if *attempts == 1 { "attempt" } else { "attempts" };
         output.line(format_args!(
-            "{} to {url}: {attempts} attempts in {seconds:.2} s, {rate:.1} a second",
+            "{} to {url}: {attempts} {noun} in {seconds:.2} s, {rate:.1} a second",
             values::deliveries(*deliveries)
         ))?;
         if self.interrupted {
@@ -121,10 +127,10 @@ impl Report {
         let rows = [
             ("delivered at the first attempt", self.delivered_at_once),
             ("delivered by a retry", self.delivered_later),
-            ("failed: klikit would dead-letter them", self.failed),
-            ("altered, and rejected as they must be", self.corrupt_rejected),
-            ("altered, and accepted: the receiver does not verify", self.corrupt_accepted),
-            ("altered, and not answered", self.corrupt_unanswered),
+            (&*failed(self.retries), self.failed),
+            ("corrupted, and rejected as they must be", self.corrupt_rejected),
+            ("corrupted, and accepted: the receiver does not verify", self.corrupt_accepted),
+            ("corrupted, and without a response in time", self.corrupt_unanswered),
             ("unfinished", self.unfinished),
         ];
         for (name, number) in rows.into_iter().filter(|(_, number)| *number > 0) {
@@ -148,6 +154,16 @@ impl Report {
             table.add_row([format!("none: {reason}"), number.to_string()]);
         }
         table
+    }
+}
+
+/// Returns the name of the deliveries that failed after this number of retries.
+fn failed(retries: usize) -> String {
+    match retries {
+        0 => "failed without a retry".into(),
+        1 => "failed after 1 retry".into(),
+        _ if retries < FakeKlikit::PAUSES.len() => format!("failed after {retries} retries"),
+        _ => format!("failed after {retries} retries: klikit would dead-letter them"),
     }
 }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use indicatif::ProgressBar;
 use reqwest::{Client, Url};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
     task::{JoinError, JoinSet},
     time::{Instant, sleep, sleep_until},
 };
@@ -22,12 +22,12 @@ use super::{
     tally::Tally,
 };
 use crate::{
-    exchange::{exchange, is_success},
+    exchange::{Exchange, exchange, is_success},
     interrupt::Interrupt,
     output,
 };
 
-/// The maximum number of unfinished deliveries, so that those that pause before a retry do not fill the memory.
+/// The maximum number of unfinished deliveries, so that deliveries that wait for a retry do not fill the memory.
 const MAX_UNFINISHED: usize = 10_000;
 
 /// The pace of a run.
@@ -37,7 +37,7 @@ pub(crate) struct Pace {
     pub(crate) rate: Option<f64>,
     /// The maximum number of attempts at a time.
     pub(crate) concurrency: NonZeroU32,
-    /// The divisor of klikit's pauses.
+    /// The divisor of klikit's retry delays.
     pub(crate) speed: f64,
     /// The maximum number of retries of a delivery.
     pub(crate) retries: usize,
@@ -47,22 +47,25 @@ pub(crate) struct Pace {
 struct Shared {
     client: Client,
     url: Url,
-    pauses: Vec<Duration>,
+    retry_delays: Vec<Duration>,
     /// A permit for each attempt.
     attempts: Arc<Semaphore>,
     tally: Mutex<Tally>,
+    /// Notified if the first response of the run does not end.
+    endless: Notify,
     progress: ProgressBar,
 }
 
-/// Sends all deliveries. Returns the results, which are incomplete after ctrl-c.
+/// Sends all deliveries. Returns the results, which are incomplete after ctrl-c, or if the first response does not end.
 pub(crate) async fn run(client: Client, url: Url, plan: &Plan, pace: Pace, interrupt: &Interrupt) -> Tally {
     let concurrency = usize::try_from(pace.concurrency.get()).expect("a pointer has at least 32 bits");
     let shared = Arc::new(Shared {
         client,
         url,
-        pauses: FakeKlikit::PAUSES.iter().take(pace.retries).map(|pause| pause.div_f64(pace.speed)).collect(),
+        retry_delays: FakeKlikit::PAUSES.iter().take(pace.retries).map(|delay| delay.div_f64(pace.speed)).collect(),
         attempts: Arc::new(Semaphore::new(concurrency)),
         tally: Mutex::new(Tally::new()),
+        endless: Notify::new(),
         progress: output::progress("{bar:30} {human_pos}/{human_len} deliveries, {eta} left", plan.len()),
     });
     let mut tasks = JoinSet::new();
@@ -74,6 +77,7 @@ pub(crate) async fn run(client: Client, url: Url, plan: &Plan, pace: Pace, inter
     };
     tokio::select! {
         () = all => {}
+        () = shared.endless.notified() => {}
         () = interrupt.requested() => {}
     }
     tasks.shutdown().await;
@@ -117,22 +121,19 @@ async fn permit(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
 }
 
 impl Shared {
-    /// Sends a delivery until an attempt succeeds or no pause is left.
+    /// Sends a delivery until an attempt succeeds or no retry is left.
     async fn deliver(&self, planned: &Planned, first: OwnedSemaphorePermit) {
         let mut permitted = first;
-        // A retry would not make the signature of an altered delivery match.
-        let mut pauses = self.pauses.iter().filter(|_| !planned.is_corrupt);
+        // A retry would not make the signature of a corrupted delivery match.
+        let mut retry_delays = self.retry_delays.iter().filter(|_| !planned.is_corrupt);
         let mut is_first = true;
         let last = loop {
             let (parts, body) = planned.delivery.request::<Bytes>().into_parts();
             let attempt = exchange(self.client.post(self.url.clone()).headers(parts.headers).body(body)).await;
-            if let Some(failure) = self.tally().add(&attempt, planned) {
-                // The report may come much later.
-                self.progress.println(format!("first failure: {failure}"));
-            }
+            self.count(&attempt, planned);
             drop(permitted);
-            match pauses.next() {
-                Some(pause) if !is_success(&attempt) => sleep(*pause).await,
+            match retry_delays.next() {
+                Some(delay) if !is_success(&attempt) => sleep(*delay).await,
                 _ => break attempt,
             }
             is_first = false;
@@ -148,6 +149,17 @@ impl Shared {
             (true, false) => &mut tally.corrupt_unanswered,
         } += 1;
         self.progress.inc(1);
+    }
+
+    fn count(&self, attempt: &Exchange, planned: &Planned) {
+        let mut tally = self.tally();
+        let first_failure = tally.add(attempt, planned);
+        if tally.endless.is_some() {
+            self.endless.notify_one();
+        } else if let Some(failure) = first_failure {
+            // The report may come much later.
+            self.progress.println(format!("first failure: {failure}"));
+        }
     }
 
     fn tally(&self) -> MutexGuard<'_, Tally> {

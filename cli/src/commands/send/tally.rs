@@ -18,21 +18,23 @@ pub(crate) struct Tally {
     pub(crate) delivered_at_once: u64,
     /// Deliveries with a success at a later attempt.
     pub(crate) delivered_later: u64,
-    /// Deliveries that klikit would dead-letter.
+    /// Deliveries whose last attempt failed.
     pub(crate) failed: u64,
-    /// Altered deliveries that the receiver rejected, as it must.
+    /// Corrupted deliveries that the receiver rejected, as it must.
     pub(crate) corrupt_rejected: u64,
-    /// Altered deliveries that the receiver accepted.
+    /// Corrupted deliveries that the receiver accepted.
     pub(crate) corrupt_accepted: u64,
-    /// Altered deliveries without a complete response in time.
+    /// Corrupted deliveries without a complete response in time.
     pub(crate) corrupt_unanswered: u64,
     /// Attempts by the status of the response.
     pub(crate) statuses: BTreeMap<u16, u64>,
     pub(crate) timed_out: u64,
     /// Attempts without a response by the reason.
     pub(crate) no_response: BTreeMap<String, u64>,
-    /// The first response that klikit counts as a failure, of a delivery that was not altered.
+    /// The first response that klikit counts as a failure, of a delivery that was not corrupted.
     pub(crate) first_failure: Option<String>,
+    /// The first response of the run if it did not end, so that the URL is not that of a webhook endpoint.
+    pub(crate) endless: Option<NoAnswer>,
     latencies: Histogram<u64>,
 }
 
@@ -52,6 +54,7 @@ impl Tally {
             timed_out: 0,
             no_response: BTreeMap::new(),
             first_failure: None,
+            endless: None,
             latencies,
         }
     }
@@ -63,7 +66,10 @@ impl Tally {
                 *self.statuses.entry(answer.status.as_u16()).or_default() += 1;
                 self.record(answer.time);
             }
-            Err(NoAnswer::Late | NoAnswer::Unfinished(_)) => {
+            Err(error @ (NoAnswer::Late | NoAnswer::Unfinished(_))) => {
+                if matches!(error, NoAnswer::Unfinished(_)) && self.statuses.is_empty() {
+                    self.endless = Some(error.clone());
+                }
                 self.timed_out += 1;
                 self.record(FakeKlikit::TIMEOUT);
             }
@@ -87,8 +93,8 @@ impl Tally {
 
     /// Returns the number of deliveries whose last attempt has ended.
     pub(crate) fn finished(&self) -> u64 {
-        let altered = self.corrupt_rejected + self.corrupt_accepted + self.corrupt_unanswered;
-        self.delivered_at_once + self.delivered_later + self.failed + altered
+        let corrupt = self.corrupt_rejected + self.corrupt_accepted + self.corrupt_unanswered;
+        self.delivered_at_once + self.delivered_later + self.failed + corrupt
     }
 
     /// Returns the number of attempts.
@@ -111,5 +117,29 @@ impl Tally {
     pub(crate) fn latency(&self, percentile: f64) -> Option<Duration> {
         let is_empty = self.latencies.is_empty();
         (!is_empty).then(|| Duration::from_micros(self.latencies.value_at_quantile(percentile / 100.0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+    use tower_klikit::testing::SignedDelivery;
+
+    use super::*;
+    use crate::exchange::Answer;
+
+    #[test]
+    fn percentiles_come_from_all_attempts() {
+        let planned = Planned { delivery: SignedDelivery::new("a secret", "{}"), is_corrupt: false };
+        let mut tally = Tally::new();
+        assert_eq!(tally.latency(50.0), None);
+        for milliseconds in [100, 100, 100, 1500] {
+            let time = Duration::from_millis(milliseconds);
+            tally.add(&Ok(Answer { status: StatusCode::OK, body: String::new(), time }), &planned);
+        }
+        let latency = |percentile| tally.latency(percentile).unwrap().as_millis();
+        assert_eq!([50.0, 75.0, 76.0, 100.0].map(latency), [100, 100, 1500, 1500]);
+        tally.add(&Err(NoAnswer::Late), &planned);
+        assert_eq!(tally.latency(100.0).unwrap().as_secs(), FakeKlikit::TIMEOUT.as_secs());
     }
 }

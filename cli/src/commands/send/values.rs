@@ -58,7 +58,7 @@ impl FromStr for Setting {
 /// Parses a number that is at least one.
 pub(crate) fn factor(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|number: &f64| *number >= 1.0 && number.is_finite());
-    number.ok_or_else(|| "a factor is a number from 1 on".into())
+    number.ok_or_else(|| "must be at least 1".into())
 }
 
 /// Parses a number of deliveries a second.

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! `lambda_http` decodes bodies that API Gateway has encoded as base64, so the layer verifies the bytes that klikit signed. The
-//! function needs `KLIKIT_WEBHOOK_SECRET` in its environment.
+//! function needs `KLIKIT_WEBHOOK_SECRET` in its environment, and after a rotation `KLIKIT_WEBHOOK_SECRET_OLD` too.
 
 use bytes::Bytes;
 use http::{Request, Response};

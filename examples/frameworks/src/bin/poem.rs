@@ -28,8 +28,9 @@ Usage: cargo run -p tower-klikit-framework-examples --bin poem [-- --help]
 Receives klikit's deliveries on POST /webhooks/klikit until ctrl-c or SIGTERM.
 
 Environment:
-  KLIKIT_WEBHOOK_SECRET  The webhook secret [default: a demo secret]
-  PORT                   The port on 127.0.0.1 [default: 8080]";
+  KLIKIT_WEBHOOK_SECRET      The webhook secret [default: a demo secret]
+  KLIKIT_WEBHOOK_SECRET_OLD  The secret before a rotation, which is accepted too
+  PORT                       The port on 127.0.0.1 [default: 8080]";
 
 /// Handles verified requests. The layer rejects all others.
 async fn receive(request: Request<VerifiedBody>) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -43,7 +44,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Arguments::read(USAGE).finish();
 
     // A service calls `KlikitVerifyLayer::from_env()`, which has no demo secret.
-    let verify = KlikitVerifyLayer::with_keyring(setup::secret()?.into());
+    let verify = KlikitVerifyLayer::with_keyring(setup::keyring()?);
     let webhook = verify.layer(service_fn(receive)).compat();
     let app = Arc::new(Route::new().at("/webhooks/klikit", webhook).into_endpoint());
 

@@ -26,8 +26,9 @@ Usage: cargo run -p tower-klikit-framework-examples --bin salvo [-- --help]
 Receives klikit's deliveries on POST /webhooks/klikit until ctrl-c or SIGTERM.
 
 Environment:
-  KLIKIT_WEBHOOK_SECRET  The webhook secret [default: a demo secret]
-  PORT                   The port on 127.0.0.1 [default: 8080]";
+  KLIKIT_WEBHOOK_SECRET      The webhook secret [default: a demo secret]
+  KLIKIT_WEBHOOK_SECRET_OLD  The secret before a rotation, which is accepted too
+  PORT                       The port on 127.0.0.1 [default: 8080]";
 
 /// Handles verified requests. The layer rejects all others.
 #[handler]
@@ -43,7 +44,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // A service calls `KlikitVerifyLayer::from_env()`, which has no demo secret. salvo's adapter requires salvo's body behind
     // the layer.
-    let verify = KlikitVerifyLayer::with_keyring(setup::secret()?.into()).with_body::<ReqBody>();
+    let verify = KlikitVerifyLayer::with_keyring(setup::keyring()?).with_body::<ReqBody>();
     let router = Router::with_path("webhooks/klikit").hoop(verify.compat::<ReqBody>()).post(receive);
     let salvo = Arc::new(Service::new(router));
 

@@ -64,7 +64,7 @@ fn with_fresh_token(key: EventKey, event: EventKey, digest: BodyDigest) -> Claim
     Claim::new(*key.as_bytes(), *event.as_bytes(), digest, token)
 }
 
-/// Checks every rule of [`Ledger`].
+/// Checks every rule of [`Ledger`] and [`LedgerAdmin`].
 ///
 /// `make` is called once for each rule and returns an empty store that nothing else uses. It may empty and return the same database
 /// each time.

@@ -24,7 +24,7 @@ pub(crate) use self::{
     failure::{Failure, SharedFailure},
     slots::Cancel,
     statement::Sql,
-    transaction::{LONG_CALL_DEADLINES, begin},
+    transaction::{LONG_CALL_DEADLINES, begin, begin_long},
 };
 use self::{
     slots::{AcquiredConnection, Slots},
@@ -79,7 +79,7 @@ pub(crate) struct Connections {
 
 impl Connections {
     pub(crate) fn new(pool: Pool, cancel: Cancel, naming: Naming, deadline: Duration) -> Self {
-        let (begin, begin_long) = (begin(deadline).into(), begin(deadline.saturating_mul(LONG_CALL_DEADLINES)).into());
+        let (begin, begin_long) = (begin(deadline).into(), begin_long(deadline).into());
         Self { slots: Slots::new(pool, cancel, deadline), naming, begin, begin_long }
     }
 
@@ -158,8 +158,10 @@ impl Connections {
         let explained: Vec<_> = statements.iter().map(|sql| sql.explained()).collect();
         let nulls: Params<'_> = &[&Null as &(dyn ToSql + Sync); 18];
         let explained: Vec<_> = explained.iter().map(|sql| (sql, &nulls[..sql.types().len()])).collect();
-        // The first plans of a connection take longer, because they read the catalogs.
-        self.run_within(&self.begin_long, &explained).await.map(drop)
+        // The first plans of a connection take longer, because they read the catalogs. Opening the store has its own time
+        // limit, which also ends a wait for a lock.
+        let begin = begin(self.slots.deadline().saturating_mul(LONG_CALL_DEADLINES));
+        self.run_within(&begin, &explained).await.map(drop)
     }
 
     /// Checks a user's statement without running it. The statement need not use all parameters.

@@ -5,6 +5,9 @@ use std::time::Duration;
 /// The time limit of a call that may read a whole table, as a multiple of the deadline of an ordinary call.
 pub(crate) const LONG_CALL_DEADLINES: u32 = 30;
 
+/// The time that a long call waits for a lock, as a multiple of the deadline of an ordinary call.
+const LONG_CALL_LOCK_DEADLINES: u32 = 5;
+
 pub(super) const COMMIT: &str = "COMMIT";
 
 /// Returns the statements that begin a transaction with the time limit `limit`.
@@ -22,4 +25,12 @@ pub(crate) fn begin(limit: Duration) -> String {
         SET LOCAL idle_in_transaction_session_timeout = {millis};
         SET LOCAL client_min_messages = warning"
     )
+}
+
+/// Returns the statements that begin a transaction that may read whole tables. It ends early if another session keeps a row
+/// or a table locked.
+pub(crate) fn begin_long(deadline: Duration) -> String {
+    // Postgres takes 0 as no limit.
+    let lock_millis = deadline.saturating_mul(LONG_CALL_LOCK_DEADLINES).as_millis().clamp(1, 1 << 30);
+    format!("{}; SET LOCAL lock_timeout = {lock_millis}", begin(deadline.saturating_mul(LONG_CALL_DEADLINES)))
 }

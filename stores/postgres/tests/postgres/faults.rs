@@ -8,7 +8,11 @@ use tokio::{
     sync::{Barrier, watch},
     task::JoinHandle,
 };
-use tower_klikit::dedupe::{ClaimOutcome, Ledger};
+use tower_klikit::{
+    ErrorChain,
+    dedupe::{ClaimOutcome, Ledger},
+    inbox::InboxAdmin,
+};
 use tower_klikit_postgres::PostgresStore;
 
 use crate::{
@@ -239,6 +243,26 @@ async fn dropped_call_does_not_break_its_connection() {
     works_again(&store).await;
     transaction.rollback().await.unwrap();
     assert!(store.complete(&held, RETENTION).await.unwrap());
+}
+
+/// A call for many rows has a long time limit, most of which it must not spend on waiting for a lock.
+#[tokio::test]
+async fn call_for_many_rows_gives_up_on_a_locked_row() {
+    let Some(server) = PostgresServer::start("call for many rows gives up on a locked row") else { return };
+    // A statement is cancelled after 30 deadlines.
+    let store = PostgresStore::builder().deadline(Duration::from_millis(200)).open(server.url()).await.unwrap();
+    let held = claim(1);
+    store.claim(&held, &TERMS).await.unwrap();
+    let mut client = client(server.url()).await;
+    let transaction = client.transaction().await.unwrap();
+    transaction.query("SELECT FROM klikit_ledger FOR UPDATE", &[]).await.unwrap();
+    let selection = held.event().into();
+    for error in [store.forget(&selection).await.unwrap_err(), store.forget_keys(&selection).await.unwrap_err()] {
+        let message = ErrorChain::new(&error).to_string();
+        assert!(message.contains("canceling statement due to lock timeout"), "{message}");
+    }
+    transaction.rollback().await.unwrap();
+    assert_eq!(store.forget(&selection).await.unwrap(), 1);
 }
 
 /// A server may be slow right after its start.

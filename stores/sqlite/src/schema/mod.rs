@@ -88,7 +88,7 @@ impl Schema {
         self.objects(&expected)?.into_iter().find(is_missing).map_or(Ok(()), |object| {
             Err(SqliteError::with_message(
                 SqliteErrorKind::Tables,
-                format!("{object} is missing: restore it, or create it with the SQL of `migrations()`"),
+                format!("{object} is missing: restore it, or create it with the SQL of its migration"),
             ))
         })
     }
@@ -130,7 +130,7 @@ impl Schema {
                 format!(
                     "the table {prefix}versions is from a release before schema version 1, which this release cannot \
                      migrate: let the old release handle all deliveries and then delete its tables, or choose another \
-                     table_prefix"
+                     table prefix"
                 ),
             ));
         }

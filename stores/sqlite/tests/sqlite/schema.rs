@@ -143,7 +143,7 @@ fn files_without_a_table_are_rejected() {
         folder.connect().execute_batch(statement).unwrap();
         let error = SqliteStore::open(folder.file()).expect_err(statement);
         assert_eq!(error.kind(), SqliteErrorKind::Tables, "{error}");
-        let expected = format!("{missing} is missing: restore it, or create it with the SQL of `migrations()`");
+        let expected = format!("{missing} is missing: restore it, or create it with the SQL of its migration");
         assert!(error.to_string().ends_with(&expected), "{error}");
         // A ledger-only store does not need the inbox's tables.
         let is_of_inbox = missing.contains("inbox") || missing.contains("deliveries");

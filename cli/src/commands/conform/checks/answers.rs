@@ -1,20 +1,17 @@
-//! The answers to genuine deliveries.
+//! The responses to genuine deliveries.
 
-use std::time::Duration;
-
+use bytes::Bytes;
 use reqwest::Url;
 use tower_klikit::{EventType, header::SIGNATURE};
 
-use crate::{
-    commands::conform::{
-        finding::{Checked, Finding},
-        marks::Meaning,
-        session::{Session, rejection, success},
-    },
-    exchange::{Exchange, NoAnswer},
+use super::rejections::forgery;
+use crate::commands::conform::{
+    finding::{Checked, Finding},
+    marks::Meaning,
+    session::{Session, rejection, success},
 };
 
-/// The number of deliveries whose answers are timed.
+/// The number of deliveries whose responses are timed.
 const TIMED: usize = 20;
 
 pub(super) async fn genuine(session: &Session) -> Checked {
@@ -40,7 +37,13 @@ pub(super) async fn rotated_secret(session: &Session) -> Checked {
         return Err(Finding::not_observable("name the secret before the rotation with --old-secret-file"));
     };
     let new = session.samples.delivery();
-    let old = new.clone().header(SIGNATURE, old_secret.sign(new.body()).to_string());
+    let signature = old_secret.sign(new.body()).to_string();
+    if new.request::<Bytes>().headers().get(SIGNATURE).is_some_and(|value| *value == signature) {
+        return Err(Finding::not_observable(
+            "the old secret is the same as the new one: name the one before the rotation",
+        ));
+    }
+    let old = new.clone().header(SIGNATURE, signature);
     session.accepted("signed with the old secret", &old).await?;
     let answer = session.accepted("the same delivery, signed with the new secret", &new).await?;
     match session.marks().map(|marks| marks.meaning(&answer)) {
@@ -58,7 +61,7 @@ pub(super) async fn rotated_secret(session: &Session) -> Checked {
 pub(super) fn redirect(session: &Session) -> Checked {
     match (session.sender.redirect(), session.first()) {
         (Some(status), _) => {
-            Err(Finding::fail(format!("{}: let klikit register the URL that answers", status.as_u16())))
+            Err(Finding::fail(format!("{}: let klikit register the URL that it leads to", status.as_u16())))
         }
         (None, Ok(answer)) => Ok(format!("no redirect: {}", answer.status.as_u16())),
         (None, Err(error)) => Err(Finding::not_observable(error.to_string())),
@@ -77,33 +80,27 @@ pub(super) async fn trailing_slash(session: &Session) -> Checked {
         Ok(answer) if answer.status.is_client_error() => return Ok(format!("{} at {path}", answer.status.as_u16())),
         exchange => success(path, exchange)?,
     };
-    let forged = session.samples.delivery().altered();
+    let forged = forgery(&session.samples, session.samples.body());
     rejection("a forged delivery there", session.sender.send_to(&url, &forged).await)?;
     Ok(format!("{answer} at {path}"))
 }
 
-/// Measures the answers to deliveries that are sent one after the other.
+/// Measures the responses to deliveries that are sent one after the other.
 pub(super) async fn answer_time(session: &Session) -> Checked {
     let limit = session.options.answer_within;
-    let mut slowest = time_of(session.first())?;
+    let mut slowest = match session.first() {
+        Ok(answer) => answer.time,
+        Err(error) => return Err(Finding::fail(error.to_string())),
+    };
     session.require_acceptance()?;
     for _ in 0..TIMED {
-        let exchange = session.sender.send(&session.samples.delivery()).await;
-        slowest = slowest.max(time_of(&exchange)?);
-        success("a genuine delivery", exchange)?;
+        let answer = session.accepted("a genuine delivery", &session.samples.delivery()).await?;
+        slowest = slowest.max(answer.time);
         if slowest > limit {
             return Err(Finding::fail(format!("{} ms, over {} ms", slowest.as_millis(), limit.as_millis())));
         }
     }
-    Ok(format!("the slowest of {TIMED} answers took {} ms", slowest.as_millis()))
-}
-
-fn time_of(exchange: &Exchange) -> Checked<Duration> {
-    match exchange {
-        Ok(answer) => Ok(answer.time),
-        Err(error @ (NoAnswer::Late | NoAnswer::Unfinished(_))) => Err(Finding::fail(error.to_string())),
-        Err(error @ NoAnswer::Failed(_)) => Err(Finding::not_observable(error.to_string())),
-    }
+    Ok(format!("the slowest of {TIMED} responses took {} ms", slowest.as_millis()))
 }
 
 /// Adds a slash to the path, or removes it. Returns `None` if the path is `/`.

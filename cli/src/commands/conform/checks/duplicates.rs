@@ -15,7 +15,7 @@ use crate::{
         marks::Meaning,
         paced::PacedBody,
         sender::{Sender, headers},
-        session::{Session, success},
+        session::{Session, no_answer, success},
     },
     exchange::{Answer, Exchange, NoAnswer},
 };
@@ -47,7 +47,7 @@ pub(super) async fn concurrent(session: &Session) -> Checked {
         let delivery = session.samples.delivery();
         let mut new = 0;
         for exchange in send_copies(&session.sender, &delivery).await {
-            let answer = exchange.map_err(|error| Finding::not_observable(format!("a copy: {error}")))?;
+            let answer = exchange.map_err(|error| no_answer("a copy", &error))?;
             if !answer.status.is_success() {
                 rejected += 1;
                 continue;
@@ -56,7 +56,7 @@ pub(super) async fn concurrent(session: &Session) -> Checked {
                 Meaning::New => new += 1,
                 Meaning::Duplicate => {}
                 Meaning::Unclear => {
-                    return Err(Finding::not_observable(format!("a copy gets another answer: {answer}")));
+                    return Err(Finding::not_observable(format!("a copy gets another response: {answer}")));
                 }
             }
         }
@@ -90,7 +90,7 @@ pub(super) async fn same_id_other_body(session: &Session) -> Checked {
     match session.meaning(&answer)? {
         Meaning::New => Ok(answer.to_string()),
         Meaning::Duplicate => Err(Finding::fail(format!("another body is taken for a duplicate: {answer}"))),
-        Meaning::Unclear => Err(Finding::not_observable(format!("another body gets another answer: {answer}"))),
+        Meaning::Unclear => Err(Finding::not_observable(format!("another body gets another response: {answer}"))),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::commands::conform::{finding::Checked, session::Session};
 /// Types that frameworks do not parse as JSON, and JSON's type with a parameter.
 const CONTENT_TYPES: [&str; 3] = ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=utf-8"];
 
-/// Sends genuine bodies with signatures that differ from the right one in their length or their last digit.
+/// Sends genuine bodies with signatures that differ from the right one in their length or in one digit.
 pub(super) async fn partial_signature(session: &Session) -> Checked {
     session.require_acceptance()?;
     let mut seen = String::new();
@@ -38,15 +38,15 @@ pub(super) async fn content_type(session: &Session) -> Checked {
 type Form = fn(&str) -> String;
 
 /// The changes of the right signature.
-const FORMS: [(&str, Form); 5] = [
+const FORMS: [(&str, Form); 6] = [
     ("the first digit of the right signature", |right| right[..1].to_owned()),
     ("the first half of the right signature", |right| right[..32].to_owned()),
     ("the first 63 digits of the right signature", |right| right[..63].to_owned()),
-    ("the right signature with another last digit", with_other_last_digit),
+    ("the right signature with another first digit", |right| format!("{}{}", other_digit(&right[..1]), &right[1..])),
+    ("the right signature with another last digit", |right| format!("{}{}", &right[..63], other_digit(&right[63..]))),
     ("the right signature with 2 more digits", |right| format!("{right}00")),
 ];
 
-fn with_other_last_digit(right: &str) -> String {
-    let other = if right.ends_with('0') { '1' } else { '0' };
-    format!("{}{other}", &right[..63])
+fn other_digit(digit: &str) -> &'static str {
+    if digit == "0" { "1" } else { "0" }
 }

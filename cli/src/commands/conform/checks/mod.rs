@@ -11,41 +11,41 @@ mod shown;
 mod transfer;
 
 use super::{
-    check::Check,
-    finding::{Finding, Row},
+    check::ConformCheck,
+    finding::{ConformRow, Finding},
     session::Session,
 };
 
 /// Runs a check.
-pub(super) async fn run(check: Check, session: &Session) -> Row {
+pub(super) async fn run(check: ConformCheck, session: &Session) -> ConformRow {
     let checked = match check {
-        Check::Genuine => answers::genuine(session).await,
-        Check::Forged => rejections::forged(session).await,
-        Check::Altered => rejections::altered(session).await,
-        Check::Unsigned => rejections::unsigned(session).await,
-        Check::WrongSecret => rejections::wrong_secret(session).await,
-        Check::PartialSignature => forgeries::partial_signature(session).await,
-        Check::ContentType => forgeries::content_type(session).await,
-        Check::RejectionsAlike => rejections::alike(session).await,
-        Check::TwoSignatures => headers::two_signatures(session).await,
-        Check::WhiteSpace => headers::white_space(session).await,
-        Check::NonUtf8 => headers::non_utf8(session).await,
-        Check::JsonWrittenAnew => bodies::json_written_anew(session).await,
-        Check::Batch => bodies::batch(session).await,
-        Check::Over100Kb => bodies::over_100_kb(session).await,
-        Check::Chunked => transfer::chunked(session).await,
-        Check::SlowSender => transfer::slow_sender(session).await,
-        Check::HalfABody => transfer::half_a_body(session).await,
-        Check::Duplicate => duplicates::duplicate(session),
-        Check::ConcurrentDuplicates => duplicates::concurrent(session).await,
-        Check::SameIdOtherBody => duplicates::same_id_other_body(session).await,
-        Check::OrderUpdates => not_duplicates::order_updates(session).await,
-        Check::RetryAfterRejection => not_duplicates::retry_after_rejection(session).await,
-        Check::RetryAfterFailure => duplicates::retry_after_failure(session).await,
-        Check::RotatedSecret => answers::rotated_secret(session).await,
-        Check::Redirect => answers::redirect(session),
-        Check::TrailingSlash => answers::trailing_slash(session).await,
-        Check::AnswerTime => answers::answer_time(session).await,
+        ConformCheck::Genuine => answers::genuine(session).await,
+        ConformCheck::Forged => rejections::forged(session).await,
+        ConformCheck::Altered => rejections::altered(session).await,
+        ConformCheck::Unsigned => rejections::unsigned(session).await,
+        ConformCheck::WrongSecret => rejections::wrong_secret(session).await,
+        ConformCheck::PartialSignature => forgeries::partial_signature(session).await,
+        ConformCheck::ContentType => forgeries::content_type(session).await,
+        ConformCheck::RejectionsAlike => rejections::alike(session).await,
+        ConformCheck::TwoSignatures => headers::two_signatures(session).await,
+        ConformCheck::WhiteSpace => headers::white_space(session).await,
+        ConformCheck::NonUtf8 => headers::non_utf8(session).await,
+        ConformCheck::JsonWrittenAnew => bodies::json_written_anew(session).await,
+        ConformCheck::Batch => bodies::batch(session).await,
+        ConformCheck::Over100Kb => bodies::over_100_kb(session).await,
+        ConformCheck::Chunked => transfer::chunked(session).await,
+        ConformCheck::SlowSender => transfer::slow_sender(session).await,
+        ConformCheck::HalfABody => transfer::half_a_body(session).await,
+        ConformCheck::Duplicate => duplicates::duplicate(session),
+        ConformCheck::ConcurrentDuplicates => duplicates::concurrent(session).await,
+        ConformCheck::SameIdOtherBody => duplicates::same_id_other_body(session).await,
+        ConformCheck::OrderUpdates => not_duplicates::order_updates(session).await,
+        ConformCheck::RetryAfterRejection => not_duplicates::retry_after_rejection(session).await,
+        ConformCheck::RetryAfterFailure => duplicates::retry_after_failure(session).await,
+        ConformCheck::RotatedSecret => answers::rotated_secret(session).await,
+        ConformCheck::Redirect => answers::redirect(session),
+        ConformCheck::TrailingSlash => answers::trailing_slash(session).await,
+        ConformCheck::AnswerTime => answers::answer_time(session).await,
     };
-    Row { check, finding: Finding::from(checked) }
+    ConformRow { check, finding: Finding::from(checked) }
 }

@@ -1,6 +1,8 @@
 //! Deliveries that the receiver must reject.
 
+use hmac::{Hmac, KeyInit, Mac};
 use http::HeaderValue;
+use sha2::Sha256;
 use tower_klikit::{
     WebhookSecret,
     header::{EVENT_ID, SIGNATURE},
@@ -27,6 +29,8 @@ pub(super) async fn forged(session: &Session) -> Checked {
     session.rejected("a random signature with a known event id", &forgery_of_known(session)).await?;
     let known = session.known_delivery().clone().header(SIGNATURE, random_signature(&session.samples));
     session.rejected("a known delivery with a random signature", &known).await?;
+    let unknown = forgery(&session.samples, session.samples.body()).event_type("test");
+    session.rejected("a random signature with an unknown event type", &unknown).await?;
     Ok(answer.to_string())
 }
 
@@ -54,6 +58,9 @@ pub(super) async fn wrong_secret(session: &Session) -> Checked {
     if !is_genuine(samples, &sample) {
         session.rejected("the secret of klikit's samples", &sample).await?;
     }
+    let body = samples.body();
+    let signature = signature_without_secret(body.as_bytes());
+    session.rejected("an empty secret", &samples.signed(body).header(SIGNATURE, signature)).await?;
     Ok(answer.to_string())
 }
 
@@ -91,7 +98,7 @@ pub(super) async fn alike(session: &Session) -> Checked {
     Ok(format!("{status} to {} kinds of forgery", forgeries.len()))
 }
 
-/// Sends a forgery. Returns the answer, which must not contain the right signature.
+/// Sends a forgery. Returns the response, which must not contain the right signature.
 async fn rejection_without_signature(session: &Session, name: &str, forgery: &SignedDelivery) -> Checked<Answer> {
     let answer = match session.sender.send(forgery).await {
         Ok(answer) => answer,
@@ -102,13 +109,13 @@ async fn rejection_without_signature(session: &Session, name: &str, forgery: &Si
     }
     let signature = hex::decode(session.samples.signature(forgery.body())).expect("a signature is hex");
     if shows(&answer.body, &signature) {
-        return Err(Finding::fail(format!("{name}: the answer contains the right signature, so anybody can forge")));
+        return Err(Finding::fail(format!("{name}: the response contains the right signature, so anybody can forge")));
     }
     Ok(answer)
 }
 
 /// Makes a delivery with a random signature.
-fn forgery(samples: &Samples, body: String) -> SignedDelivery {
+pub(super) fn forgery(samples: &Samples, body: String) -> SignedDelivery {
     samples.signed(body).header(SIGNATURE, random_signature(samples))
 }
 
@@ -124,6 +131,13 @@ fn forgery_of_known(session: &Session) -> SignedDelivery {
 fn signed_with(samples: &Samples, secret: &str) -> SignedDelivery {
     let secret = WebhookSecret::new(secret).expect("the secret has visible characters");
     samples.signed_with(&secret, samples.body())
+}
+
+/// Signs with an empty secret, which [`WebhookSecret`] rejects.
+fn signature_without_secret(body: &[u8]) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(b"").expect("any length is valid");
+    mac.update(body);
+    hex::encode(mac.finalize().into_bytes())
 }
 
 fn is_genuine(samples: &Samples, delivery: &SignedDelivery) -> bool {

@@ -6,10 +6,7 @@ use super::{
     settle::ByLease,
     tables::{Tables, begin_many, begin_starting, begin_together},
 };
-use crate::{
-    connection::{LONG_CALL_DEADLINES, Sql},
-    names::Names,
-};
+use crate::{connection::Sql, names::Names};
 
 /// The statements on the tables of one inbox.
 ///
@@ -182,7 +179,7 @@ impl InboxSql {
             begin_leasing: tables.begin_leasing(deadline.mul_f64(0.75)),
             begin_many: begin_many(deadline),
             begin_alone: tables.begin_alone(deadline),
-            begin_long: tables.begin_long(deadline.saturating_mul(LONG_CALL_DEADLINES)),
+            begin_long: tables.begin_long(deadline),
             add_tenants: Sql::new(tables.add_tenants()),
             lease: Sql::new(tables.lease()),
             lease_loose: Sql::new(tables.lease_loose()),

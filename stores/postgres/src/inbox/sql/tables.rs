@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use crate::{connection::begin, names::Names, sql::LEASING_LOCKS};
+use crate::{
+    connection::{begin, begin_long},
+    names::Names,
+    sql::LEASING_LOCKS,
+};
 
 /// The quoted names of the tables.
 pub(super) struct Tables {
@@ -39,23 +43,23 @@ impl Tables {
 
     /// Returns the statements that begin a transaction that leases.
     pub(super) fn begin_leasing(&self, limit: Duration) -> String {
-        let begin = self.begin_locked("pg_advisory_xact_lock_shared", limit);
+        let begin = self.locking_leases("pg_advisory_xact_lock_shared", &begin(limit));
         format!("{begin};{ONLY_INDEXES}")
     }
 
     /// Returns the statements that begin a transaction during which nothing is leased.
     pub(super) fn begin_alone(&self, limit: Duration) -> String {
-        format!("{};{ONLY_INDEXES}", self.begin_long(limit))
+        format!("{};{ONLY_INDEXES}", self.locking_leases("pg_advisory_xact_lock", &begin(limit)))
     }
 
     /// Returns the statements that begin a transaction during which nothing is leased, and which may read whole tables.
-    pub(super) fn begin_long(&self, limit: Duration) -> String {
-        self.begin_locked("pg_advisory_xact_lock", limit)
+    pub(super) fn begin_long(&self, deadline: Duration) -> String {
+        self.locking_leases("pg_advisory_xact_lock", &begin_long(deadline))
     }
 
-    /// Returns the statements that begin a transaction and take the leasing lock with the function `lock`.
-    fn begin_locked(&self, lock: &str, limit: Duration) -> String {
-        format!("{}; SELECT {lock}({LEASING_LOCKS}, '{}'::regclass::oid::integer)", begin(limit), self.inbox)
+    /// Adds the statement that takes the leasing lock with the function `lock`.
+    fn locking_leases(&self, lock: &str, begin: &str) -> String {
+        format!("{begin}; SELECT {lock}({LEASING_LOCKS}, '{}'::regclass::oid::integer)", self.inbox)
     }
 }
 
