@@ -26,7 +26,8 @@ fn assert_fails(fault: Fault, checks: &[&str]) {
 
 #[test]
 fn forged_finds_missing_verification() {
-    let checks = ["altered", "forged", "json-written-anew", "non-utf8", "two-signatures", "unsigned", "wrong-secret"];
+    let checks =
+        ["altered", "chunked", "forged", "json-written-anew", "non-utf8", "two-signatures", "unsigned", "wrong-secret"];
     assert_fails(Fault::VerifiesNothing, &checks);
 }
 
@@ -119,6 +120,11 @@ fn chunked_finds_a_needed_content_length() {
 }
 
 #[test]
+fn chunked_finds_missing_verification() {
+    assert_fails(Fault::VerifiesContentLength, &["chunked"]);
+}
+
+#[test]
 fn slow_sender_finds_a_short_time_limit() {
     assert_fails(Fault::WaitsBriefly, &["slow-sender"]);
 }
@@ -171,6 +177,11 @@ fn redirect_finds_a_moved_receiver() {
 #[test]
 fn trailing_slash_finds_a_redirect() {
     assert_fails(Fault::RedirectsSlash, &["trailing-slash"]);
+}
+
+#[test]
+fn trailing_slash_finds_missing_verification() {
+    assert_fails(Fault::LeavesSlashUnverified, &["trailing-slash"]);
 }
 
 #[test]

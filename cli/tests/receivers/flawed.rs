@@ -62,6 +62,8 @@ pub(crate) enum Fault {
     AcceptsEmptySignature,
     /// Accepts an empty secret too, because its setting for a second secret is empty.
     AcceptsEmptySecret,
+    /// Verifies only bodies with a `Content-Length`, because its framework keeps the bytes of no other body.
+    VerifiesContentLength,
     /// Looks for duplicates before it verifies.
     DeduplicatesBeforeVerifying,
     /// Accepts the secret of klikit's samples too.
@@ -100,6 +102,8 @@ pub(crate) enum Fault {
     Redirects,
     /// Redirects the URL with a slash to the one without.
     RedirectsSlash,
+    /// Verifies nothing at the URL with a slash.
+    LeavesSlashUnverified,
     /// Answers after this time.
     Delays(Duration),
     /// Crashes on each delivery after this number of handled ones, for example because it does not close its files.
@@ -129,6 +133,10 @@ fn router(fault: Option<Fault>) -> Router {
         Some(Fault::RedirectsSlash) => {
             let redirect = post(|| async { Redirect::permanent(PATH) });
             Router::new().route(PATH, webhook).route("/webhooks/klikit/", redirect)
+        }
+        Some(Fault::LeavesSlashUnverified) => {
+            let unverified = Arc::new(Partner { fault: Some(Fault::VerifiesNothing), known: Mutex::default() });
+            Router::new().route(PATH, webhook).route("/webhooks/klikit/", post(receive).with_state(unverified))
         }
         _ => Router::new().route(PATH, webhook),
     }
@@ -212,6 +220,7 @@ impl Partner {
         if self.has(Fault::VerifiesKnownEvents)
             && !starts_with(EVENT_TYPE, "klikit.order.")
             && headers.contains_key(EVENT_TYPE)
+            || self.has(Fault::VerifiesContentLength) && !headers.contains_key(CONTENT_LENGTH)
             || self.has(Fault::VerifiesJson) && !starts_with(CONTENT_TYPE, "application/json")
         {
             return Ok(());

@@ -34,7 +34,7 @@ pub(super) enum ConformCheck {
     /// Accepts a delivery of over 100 kB
     #[value(name = "over-100-kb")]
     Over100Kb,
-    /// Accepts a body without a Content-Length
+    /// Accepts a body without a Content-Length, and verifies it
     Chunked,
     /// Accepts a body that takes 2 seconds to arrive
     SlowSender,

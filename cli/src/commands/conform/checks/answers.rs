@@ -4,6 +4,7 @@ use bytes::Bytes;
 use reqwest::Url;
 use tower_klikit::{EventType, header::SIGNATURE};
 
+use super::rejections::forgery;
 use crate::commands::conform::{
     finding::{Checked, Finding},
     marks::Meaning,
@@ -79,7 +80,7 @@ pub(super) async fn trailing_slash(session: &Session) -> Checked {
         Ok(answer) if answer.status.is_client_error() => return Ok(format!("{} at {path}", answer.status.as_u16())),
         exchange => success(path, exchange)?,
     };
-    let forged = session.samples.delivery().altered();
+    let forged = forgery(&session.samples, session.samples.body());
     rejection("a forged delivery there", session.sender.send_to(&url, &forged).await)?;
     Ok(format!("{answer} at {path}"))
 }

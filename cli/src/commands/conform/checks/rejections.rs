@@ -130,7 +130,7 @@ fn other_digit(digit: &str) -> &'static str {
 }
 
 /// Makes a delivery with a random signature.
-fn forgery(samples: &Samples, body: String) -> SignedDelivery {
+pub(super) fn forgery(samples: &Samples, body: String) -> SignedDelivery {
     samples.signed(body).header(SIGNATURE, random_signature(samples))
 }
 

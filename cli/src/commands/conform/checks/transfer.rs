@@ -2,18 +2,24 @@
 
 use std::time::Duration;
 
+use tower_klikit::testing::SignedDelivery;
+
+use super::rejections::forgery;
 use crate::commands::conform::{
     finding::{Checked, Finding},
     marks::Meaning,
     paced::PacedBody,
-    session::{Session, success},
+    session::{Session, rejection, success},
 };
 
 pub(super) async fn chunked(session: &Session) -> Checked {
     session.require_acceptance()?;
+    let chunks = |delivery: &SignedDelivery| PacedBody::new(delivery.body(), 5, Duration::ZERO);
     let delivery = session.samples.delivery();
-    let body = PacedBody::new(delivery.body(), 5, Duration::ZERO);
-    let answer = success("5 chunks without a Content-Length", session.sender.send_paced(&delivery, body).await)?;
+    let exchange = session.sender.send_paced(&delivery, chunks(&delivery)).await;
+    let answer = success("5 chunks without a Content-Length", exchange)?;
+    let forged = forgery(&session.samples, session.samples.body());
+    rejection("a forged delivery in chunks", session.sender.send_paced(&forged, chunks(&forged)).await)?;
     Ok(answer.to_string())
 }
 
