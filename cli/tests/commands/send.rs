@@ -117,9 +117,15 @@ fn duplicates_and_corrupted_deliveries_are_counted() {
 
 #[test]
 fn accepting_corrupted_deliveries_is_a_fault() {
-    let receiver = Receiver::start(|_, _| Reply::Status(200));
-    let (code, report) = send(&receiver, &["--count", "10", "--corrupt", "20%"]);
-    assert_eq!((code, &report["corrupt_accepted"], &report["delivered_at_once"]), (Some(1), &json!(2), &json!(8)));
+    for options in [&[][..], &["--same-body"]] {
+        // The receiver rejects nothing but malformed JSON.
+        let receiver = Receiver::start(|_, received| {
+            Reply::Status(if from_slice::<Value>(&received.body).is_ok() { 200 } else { 400 })
+        });
+        let (code, report) = send(&receiver, &[options, &["--count", "10", "--corrupt", "20%"]].concat());
+        assert_eq!((code, &report["corrupt_accepted"], &report["delivered_at_once"]), (Some(1), &json!(2), &json!(8)));
+        assert_eq!(receiver.received().iter().filter(|received| !received.verifies()).count(), 2);
+    }
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! The deliveries of one run, in their order.
 
-use tower_klikit::{WebhookSecret, header::EVENT_TYPE, testing::SignedDelivery};
+use tower_klikit::{
+    WebhookSecret,
+    header::{EVENT_TYPE, SIGNATURE},
+    testing::SignedDelivery,
+};
 
 use super::{sample::Sample, values::Percent};
 use crate::random::random;
@@ -62,12 +66,17 @@ impl Plan {
         // Different files and fixtures take turns.
         let turn = usize::try_from(number % self.samples.len() as u64).expect("the remainder is an index");
         let sample = &self.samples[turn];
-        let body = sample.body(self.identity.first_order.saturating_add(number));
-        let delivery = SignedDelivery::signed_with(&self.secret, body)
+        let order = self.identity.first_order.saturating_add(number);
+        let delivery = SignedDelivery::signed_with(&self.secret, sample.body(order))
             .event_id(format!("send-{}-{number}", self.identity.run))
             .header(EVENT_TYPE, &sample.event_type);
         // Counted from the end, so that the corrupted deliveries are not mainly those that are sent twice.
         let is_corrupt = self.corrupt.selects(self.count - 1 - number);
-        Planned { delivery: if is_corrupt { delivery.altered() } else { delivery }, is_corrupt }
+        if !is_corrupt {
+            return Planned { delivery, is_corrupt };
+        }
+        // The body stays well-formed, so that a receiver that only parses it does not seem to verify.
+        let signature = self.secret.sign(sample.other_body(order)).to_string();
+        Planned { delivery: delivery.header(SIGNATURE, signature), is_corrupt }
     }
 }

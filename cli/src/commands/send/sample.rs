@@ -55,6 +55,14 @@ impl Sample {
             Body::Varied { before, after } => format!("{before}{order_id}{after}").into(),
         }
     }
+
+    /// Returns a body that differs from the one with this order id, and is as well-formed.
+    pub(crate) fn other_body(&self, order_id: u64) -> Bytes {
+        match &self.body {
+            Body::Same(body) => [body, &b" "[..]].concat().into(),
+            Body::Varied { .. } => self.body(order_id ^ 1),
+        }
+    }
 }
 
 impl Changes<'_> {
