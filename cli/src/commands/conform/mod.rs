@@ -108,12 +108,12 @@ impl Conform {
             () = interrupt.requested() => {}
         }
         let report = ConformReport { url: target.url().to_string(), rows, interrupted: interrupt.is_requested() };
-        report.print(output)?;
-        // A failed write of the file does not lose the report.
-        output.flush()?;
+        // If the report cannot be printed, the file is still written.
+        let printed = report.print(output).and_then(|()| output.flush());
         if let Some(file) = junit {
             file.write(&report.to_junit())?;
         }
+        printed?;
         Ok(match (report.interrupted, report.has_failed()) {
             (true, _) => Outcome::Interrupted,
             (false, true) => Outcome::FaultFound,

@@ -87,8 +87,8 @@ impl Changes<'_> {
         let id = setting.value.get().parse();
         id.map(Some).map_err(|_| {
             CliError::new(
-                "--set orders.0.id is not a whole number, so that deliveries cannot have different ids: pass a whole number, \
-                 or add --same-body",
+                "--set orders.0.id is not a whole number, so that deliveries cannot have different ids: pass a whole \
+                 number, or add --same-body",
             )
         })
     }
