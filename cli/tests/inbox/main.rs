@@ -5,6 +5,7 @@ mod asking;
 mod backup;
 mod errors;
 mod examples;
+mod interrupting;
 mod ledger;
 mod migrating;
 mod pausing;

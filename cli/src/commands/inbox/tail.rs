@@ -66,7 +66,7 @@ impl Tail {
         watched.unwrap_or(Ok(Outcome::Interrupted))
     }
 
-    /// Prints changes until the store or the output fails.
+    /// Prints changes until nobody reads them.
     async fn watch(&self, store: &Store, output: &mut Output) -> Result<Outcome, CliError> {
         let mut watch = Watch::start(store, self.origin.filter()).await?;
         output::note("watching, until ctrl-c");
