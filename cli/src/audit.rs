@@ -23,13 +23,13 @@ pub(crate) struct Line<'a> {
     operator: &'a str,
     action: &'static str,
     filter: String,
-    /// The number of deliveries that the action has changed.
-    pub(crate) deliveries: u64,
+    /// The number of deliveries that the action has changed, once it is complete.
+    pub(crate) deliveries: Option<u64>,
 }
 
 impl<'a> Line<'a> {
     pub(crate) fn new(operator: &'a str, action: &'static str, filter: &impl fmt::Display) -> Self {
-        Self { operator, action, filter: filter.to_string(), deliveries: 0 }
+        Self { operator, action, filter: filter.to_string(), deliveries: None }
     }
 }
 
@@ -37,6 +37,9 @@ impl Drop for Line<'_> {
     fn drop(&mut self) {
         let Self { operator, action, filter, deliveries } = self;
         let operator = one_line(operator);
-        info!(target: TARGET, %operator, action, filter, deliveries, "operator acted on deliveries");
+        let deliveries_at_least = deliveries.is_none().then_some(0_u64);
+        info!(
+            target: TARGET, %operator, action, filter, deliveries, deliveries_at_least, "operator acted on deliveries"
+        );
     }
 }

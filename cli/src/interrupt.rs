@@ -33,6 +33,16 @@ impl Interrupt {
         Self(requested)
     }
 
+    /// Runs a future until ctrl-c, which drops it. Returns `None` then. A call that was sent to a database may still take
+    /// effect.
+    pub(crate) async fn run_until<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            output = future => Some(output),
+            () = self.requested() => None,
+        }
+    }
+
     /// Waits until a stop is requested.
     pub(crate) async fn requested(&self) {
         if self.0.clone().wait_for(|requested| *requested).await.is_err() {

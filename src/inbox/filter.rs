@@ -9,6 +9,7 @@ use std::{
 use super::{
     entry::{DeliveryId, DeliveryState, Entry},
     terms::SearchTerm,
+    utc::Utc,
 };
 use crate::{dedupe::BodyDigest, visible::Escaped};
 
@@ -210,7 +211,7 @@ impl fmt::Display for Filter {
         parts.extend(body.map(|digest| format!("body={digest:?}")));
         parts.extend(reason.as_ref().map(|part| format!("reason~{:?}", Escaped(part))));
         parts.extend(attempts.as_ref().map(|attempts| format!("attempts={}..={}", attempts.start(), attempts.end())));
-        parts.extend(accepted.as_ref().map(|window| format!("accepted={:?}..{:?}", window.start, window.end)));
+        parts.extend(accepted.as_ref().map(|window| format!("accepted={}..{}", Utc(window.start), Utc(window.end))));
         parts.extend(min_age.map(|age| format!("age>={age:?}")));
         parts.extend(max_age.map(|age| format!("age<{age:?}")));
         f.write_str(if parts.is_empty() { "all" } else { "" })?;
@@ -233,8 +234,10 @@ mod tests {
             .branch("0x1")
             .reason("503")
             .attempts(1..=3)
+            .accepted(SystemTime::UNIX_EPOCH..SystemTime::UNIX_EPOCH + Duration::from_secs(86_400))
             .older_than(Duration::from_secs(60));
-        let text = "id=7 state=dead,done tenant=warung event_type=a\\nb order=42 branch=0x1 reason~\"503\" attempts=1..=3 age>=60s";
+        let text = "id=7 state=dead,done tenant=warung event_type=a\\nb order=42 branch=0x1 reason~\"503\" attempts=1..=3 \
+                    accepted=1970-01-01T00:00:00Z..1970-01-02T00:00:00Z age>=60s";
         assert_eq!(filter.to_string(), text);
         assert_eq!(Filter::new().to_string(), "all");
     }

@@ -142,6 +142,7 @@ mod settlement;
 mod store;
 mod target;
 mod terms;
+mod utc;
 mod vitals;
 mod worker;
 

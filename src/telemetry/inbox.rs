@@ -226,10 +226,24 @@ pub(crate) fn expired(
     counts::dead_letter(tenant);
 }
 
+/// The number of deliveries that an action of an operator has changed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Changed {
+    Exactly(u64),
+    /// The outcome of the last call is unknown.
+    AtLeast(u64),
+}
+
 /// Logs an action of an operator.
-pub(crate) fn operator_acted(operator: &str, action: &str, filter: &str, deliveries: u64) {
+pub(crate) fn operator_acted(operator: &str, action: &str, filter: &str, changed: Changed) {
     let operator = Escaped(operator);
-    info!(target: AUDIT, %operator, action, filter, deliveries, "operator acted on deliveries");
+    let (deliveries, deliveries_at_least) = match changed {
+        Changed::Exactly(deliveries) => (Some(deliveries), None),
+        Changed::AtLeast(deliveries) => (None, Some(deliveries)),
+    };
+    info!(
+        target: AUDIT, %operator, action, filter, deliveries, deliveries_at_least, "operator acted on deliveries"
+    );
 }
 
 /// Logs that the handler has no route for a stored delivery.

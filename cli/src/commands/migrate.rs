@@ -6,7 +6,6 @@ use serde::Serialize;
 use crate::{
     consent::ConsentArguments,
     error::CliError,
-    interrupt::Interrupt,
     outcome::Outcome,
     output::{self, Output},
     store::{Location, Parts, PendingMigration, PendingMigrations, StoreArguments},
@@ -34,10 +33,6 @@ pub(crate) struct Migrate {
     #[command(flatten)]
     consent: ConsentArguments,
 
-    /// Print what would change, and change nothing
-    #[arg(long, help_heading = "Consent")]
-    dry_run: bool,
-
     #[command(flatten)]
     store: StoreArguments,
 }
@@ -48,8 +43,8 @@ struct Report {
     store: String,
     /// The migrations that the store lacked.
     pending: Vec<Step>,
-    /// Whether they were applied.
-    applied: bool,
+    /// Whether they were applied, or `null` if ctrl-c ended the command meanwhile.
+    applied: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -63,12 +58,13 @@ struct Step {
 impl Migrate {
     pub(crate) async fn run(&self, output: &mut Output) -> Result<Outcome, CliError> {
         let location = self.store.location()?;
-        if !self.print && !self.dry_run {
+        if !self.print {
             self.consent.check()?;
         }
         let pending = self.store.pending_migrations(&location).await?.of(self.parts());
         output::note(format_args!("store: {location}"));
-        let applied = !self.print && !pending.is_empty() && self.apply(&location, &pending).await?;
+        let applied =
+            if self.print || pending.is_empty() { Some(false) } else { self.apply(&location, &pending).await? };
         if output.is_json() {
             let step = |PendingMigration { part, version, sql }: &PendingMigration| Step {
                 part: part.clone(),
@@ -90,25 +86,24 @@ impl Migrate {
         } else {
             let names = pending.names();
             output.line(match applied {
-                true => format!("Applied {names}."),
-                false if self.dry_run => format!("Migrate would apply {names}."),
-                false => "Nothing was changed.".into(),
+                None => format!("Interrupted by ctrl-c. `klikit migrate --dry-run` shows what is left of {names}."),
+                Some(true) => format!("Applied {names}."),
+                Some(false) if self.consent.dry_run => format!("Migrate would apply {names}."),
+                Some(false) => "Nothing was changed.".into(),
             })?;
         }
-        Ok(Outcome::Fine)
+        Ok(if applied.is_some() { Outcome::Fine } else { Outcome::Interrupted })
     }
 
     fn parts(&self) -> Parts {
         if self.ledger_only { Parts::Ledger } else { Parts::LedgerAndInbox }
     }
 
-    /// Applies the migrations, if that is wanted. Returns whether it was.
-    async fn apply(&self, location: &Location, pending: &PendingMigrations) -> Result<bool, CliError> {
+    /// Applies the migrations, if that is wanted. Returns whether it was, or `None` after ctrl-c.
+    async fn apply(&self, location: &Location, pending: &PendingMigrations) -> Result<Option<bool>, CliError> {
         let question = format!("Apply {} to {location}?", pending.names());
-        if self.dry_run || !self.consent.ask(&question, &Interrupt::listen()).await? {
-            return Ok(false);
-        }
-        self.store.connect(location, self.parts()).await?;
-        Ok(true)
+        let Some(interrupt) = self.consent.ask(&question).await? else { return Ok(Some(false)) };
+        let migrated = interrupt.run_until(self.store.connect(location, self.parts())).await.transpose()?;
+        Ok(migrated.map(|_| true))
     }
 }

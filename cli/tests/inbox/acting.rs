@@ -30,7 +30,8 @@ async fn retry_makes_dead_letters_pending() {
 
         let dry = store.json(["inbox", "retry", "--reason", "out of paper", "--dry-run", "--yes", "--operator", "ana"]);
         let expected = json!({
-            "store": store.name, "action": "retry", "operator": "ana", "selected": 2, "changed": 0, "dry_run": true,
+            "store": store.name, "action": "retry", "operator": "ana", "selected": 2, "changed": 0, "applied": false,
+            "dry_run": true,
         });
         assert_eq!(dry, expected);
         assert_eq!(counts(&store).await, [0, 3, 0]);
@@ -49,6 +50,7 @@ async fn retry_makes_dead_letters_pending() {
         let retried = store.json(["inbox", "retry", "3", "3", "1", "9", "--yes"]);
         assert_eq!((&retried["selected"], &retried["changed"]), (&json!(1), &json!(1)));
         let user = Command::new("id").arg("-un").output().unwrap().stdout;
+        assert_eq!(retried["applied"], true);
         assert_eq!(retried["operator"], String::from_utf8(user).unwrap().trim());
         assert_eq!(counts(&store).await, [3, 0, 0]);
         assert_eq!(store.text(["inbox", "retry", "--all", "--yes"]), "Retry applies to no delivery.\n");
@@ -67,22 +69,6 @@ async fn rate_limits_ids_and_selections() {
         // The first one becomes pending at once.
         assert!(started.elapsed() >= Duration::from_millis(500), "{:?}", started.elapsed());
     }
-}
-
-#[tokio::test]
-async fn ctrl_c_stops_a_slow_retry() {
-    let store = TestStore::sqlite();
-    store.accept(1..=3).await;
-    store.dead_letter("out of paper").await;
-    let running = store.klikit(["inbox", "retry", "--all", "--rate", "1", "--yes", "--json"]).start();
-    store.service.until("the first is retried", |counts| counts.ready >= 1).await;
-    running.interrupt();
-    let ended = running.wait();
-    assert_eq!(ended.code, Some(130), "{ended}");
-    let report: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
-    assert_eq!((&report["selected"], &report["changed"]), (&json!(3), &json!(null)));
-    assert!(ended.stderr.contains("action=\"retry\""), "{ended}");
-    assert!(counts(&store).await[1] >= 1);
 }
 
 #[tokio::test]
@@ -132,6 +118,26 @@ async fn deleting_actions_differ_in_what_they_remember() {
         assert_eq!(counts(&store).await, [2, 0, 0]);
         assert_eq!(store.text(["inbox", "forget", "--all", "--yes"]), "Forget applies to no delivery.\n");
         assert_eq!(store.text(["inbox", "erase", "--state", "ready", "--yes"]), "Erased 2 deliveries.\n");
+    }
+}
+
+#[tokio::test]
+async fn audit_lines_have_the_number_of_deliveries() {
+    for store in TestStore::each("audit lines have the number of deliveries").await {
+        store.accept(1..=5).await;
+        for (arguments, expected) in [
+            (&["dead-letter", "1", "2", "--reason-text", "a test"][..], &[1, 1][..]),
+            (&["retry", "--all"], &[2]),
+            (&["dead-letter", "--all", "--reason-text", "a test"], &[5]),
+            (&["erase", "1"], &[1]),
+            (&["forget", "2", "9"], &[1, 0]),
+            (&["purge", "--all"], &[3]),
+        ] {
+            let ended = store.klikit(["inbox"].iter().chain(arguments).copied().chain(["--yes"])).run();
+            let numbers = ended.stderr.lines().filter_map(|line| line.split_once(" deliveries="));
+            let numbers: Vec<u64> = numbers.map(|(_, number)| number.parse().unwrap()).collect();
+            assert_eq!(numbers, expected, "{ended}");
+        }
     }
 }
 

@@ -81,10 +81,10 @@ async fn forget_lets_events_come_again() {
         // Only the rows of the ledger are left.
         store.text(["inbox", "purge", "--all", "--yes"]);
         let arguments = ["ledger", "forget", "--event-id", "evt-1", "--operator", "ana"];
-        let expected = |changed, dry_run| {
+        let expected = |changed, dry_run: bool| {
             json!({
                 "store": store.name, "action": "forget", "operator": "ana",
-                "selected": 1, "changed": changed, "dry_run": dry_run,
+                "selected": 1, "changed": changed, "applied": !dry_run, "dry_run": dry_run,
             })
         };
         assert_eq!(store.json(arguments.into_iter().chain(["--dry-run"])), expected(0, true));

@@ -6,6 +6,7 @@ mod backup;
 mod errors;
 mod examples;
 mod fields;
+mod interrupting;
 mod ledger;
 mod migrating;
 mod pausing;

@@ -1,6 +1,9 @@
 //! Tests of `klikit inbox tail`.
 
+use std::time::Duration;
+
 use serde_json::Value;
+use tokio::time::sleep;
 
 use crate::stores::TestStore;
 
@@ -43,4 +46,28 @@ async fn tail_shows_what_is_new() {
         assert_eq!(states, ["ready", "dead", "gone"], "{ended}");
         assert!(ended.stdout.contains("delivery 6: event evt-6, orders 6, branch 6, attempts 1, reason: "), "{ended}");
     }
+}
+
+/// A poll does not read all deliveries since the start, even if the filter selects few of them.
+#[tokio::test]
+async fn tail_watches_the_last_ids_only() {
+    let store = TestStore::sqlite();
+    let mut running = store.klikit(["inbox", "tail", "--tenant", "default"]).start();
+    let mut filtered = store.klikit(["inbox", "tail", "--order", "1"]).start();
+    running.wait_for_note("watching");
+    filtered.wait_for_note("watching");
+    store.accept([1]).await;
+    filtered.wait_for_output(" ready delivery 1:", 1);
+    store.accept(2..=1002).await;
+    running.wait_for_output(" ready ", 1002);
+    let looks = Duration::from_millis(2500);
+    sleep(looks).await;
+    store.text(["inbox", "dead-letter", "1", "2", "3", "--reason-text", "a test", "--yes"]);
+    running.wait_for_output(" dead delivery 3:", 1);
+    sleep(looks).await;
+    running.interrupt();
+    filtered.interrupt();
+    let (ended, filtered) = (running.wait(), filtered.wait());
+    assert_eq!(ended.stdout.matches(" dead ").count(), 1, "{ended}");
+    assert_eq!(filtered.stdout.lines().count(), 1, "{filtered}");
 }

@@ -257,7 +257,7 @@ async fn branch_without_orders() {
     assert_eq!(rows(&pauses)[1][..3], ["default", "every", "budi"]);
     let listed = shell(&service).look("klikit inbox list --branch 7 --younger-than 2h");
     assert_eq!(rows(&listed)[1][..3], ["1", "ready", "0"]);
-    assert_eq!(shell(&service).act("klikit inbox resume --all"), "Resumed tenant=default.\n");
+    assert_eq!(shell(&service).act("klikit inbox resume --all"), "Resumed tenant=default (paused by budi).\n");
     service.until("all are handled", |counts| counts.done == 2).await;
     worker.stop().await;
 }

@@ -1,4 +1,6 @@
-use super::actor::Actor;
+use std::{future::pending, pin::pin};
+
+use super::actor::{Actor, unless_stopped};
 use crate::{
     dedupe::StoreError,
     inbox::{DeliveryId, DeliveryState, Filter, LedgerRows, pages::Pages},
@@ -91,16 +93,30 @@ impl Action {
     ///
     /// # Errors
     ///
-    /// Returns an error if the store fails. Some of the deliveries may be changed, and the log tells how many.
+    /// Returns an error if the store fails. Some of the deliveries may be changed.
     pub async fn run(self) -> Result<u64, StoreError> {
+        self.run_until(pending::<()>()).await
+    }
+
+    /// Runs the action until it is complete or `stop` is ready. Returns the number of deliveries that it changed.
+    ///
+    /// Unlike dropping the future of [`run`](Self::run), stopping interrupts no call that changes deliveries, so the
+    /// number is exact.
+    ///
+    /// # Errors
+    ///
+    /// See [`run`](Self::run).
+    pub async fn run_until(self, stop: impl Future) -> Result<u64, StoreError> {
         let name = match &self.kind {
             ActionKind::DeadLetter { .. } => "dead_letter",
             ActionKind::Delete { name, .. } => name,
         };
         let mut line = self.actor.audit(name, self.selection.filter());
         let mut pages = self.selection.pages(&self.actor);
-        while let Some(ids) = pages.next_ids().await? {
-            line.deliveries += self.apply(&ids).await?;
+        let mut stop = pin!(stop);
+        while let Some(ids) = unless_stopped(&mut stop, pages.next_ids()).await.transpose()?.flatten() {
+            let changed = line.call(self.apply(&ids)).await?;
+            line.deliveries += changed;
         }
         Ok(line.deliveries)
     }

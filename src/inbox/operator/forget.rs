@@ -31,14 +31,15 @@ impl Forget {
         self.actor.inbox.admin.count_keys(&self.selection).await
     }
 
-    /// Runs the action. Returns the number of deliveries that are forgotten.
+    /// Runs the action. Returns the number of deliveries that are forgotten. If the future is dropped, some or all of
+    /// them may be forgotten.
     ///
     /// # Errors
     ///
     /// Returns an error if the store fails. Some of the deliveries may be forgotten.
     pub async fn run(self) -> Result<u64, StoreError> {
         let mut line = self.actor.audit("forget", &self.filter);
-        line.deliveries = self.actor.inbox.admin.forget_keys(&self.selection).await?;
+        line.deliveries = line.call(self.actor.inbox.admin.forget_keys(&self.selection)).await?;
         Ok(line.deliveries)
     }
 }

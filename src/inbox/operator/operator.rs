@@ -18,8 +18,9 @@ use crate::{
 /// touches a delivery whose state does not suit it: see each action.
 ///
 /// Each action that runs logs a line at level `info` with the target `tower_klikit::inbox::audit`: the operator, the
-/// action, the filter, and the number of deliveries. A filter may contain an event id or an order's id, and the log
-/// line contains the filter.
+/// action, the filter, and the number of deliveries. If a call fails or is dropped, it is not known what the call has
+/// changed: the line then has the field `deliveries_at_least` in the place of `deliveries`. A filter may contain an event
+/// id or an order's id, and the log line contains the filter.
 ///
 /// ```
 /// # async fn retry(inbox: &tower_klikit::inbox::Inbox) -> Result<(), tower_klikit::dedupe::StoreError> {
@@ -156,7 +157,7 @@ impl Operator {
     /// Returns an error if the store fails.
     pub async fn pause(&self, pause: &Pause) -> Result<u64, StoreError> {
         let mut line = self.0.audit("pause", pause);
-        line.deliveries = self.0.inbox.admin.pause(pause, &self.0.name).await?;
+        line.deliveries = line.call(self.0.inbox.admin.pause(pause, &self.0.name)).await?;
         Ok(line.deliveries)
     }
 
@@ -167,7 +168,6 @@ impl Operator {
     ///
     /// Returns an error if the store fails.
     pub async fn resume(&self, pause: &Pause) -> Result<bool, StoreError> {
-        let _line = self.0.audit("resume", pause);
-        self.0.inbox.admin.resume(pause).await
+        self.0.audit("resume", pause).call(self.0.inbox.admin.resume(pause)).await
     }
 }

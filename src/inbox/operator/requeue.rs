@@ -1,8 +1,11 @@
-use std::{num::NonZeroU32, time::Duration};
+use std::{future::pending, num::NonZeroU32, pin::pin, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{action::Selection, actor::Actor};
+use super::{
+    action::Selection,
+    actor::{Actor, unless_stopped},
+};
 use crate::{
     dedupe::StoreError,
     inbox::{DeliveryState, Filter},
@@ -53,24 +56,44 @@ impl Requeue {
     ///
     /// # Errors
     ///
-    /// Returns an error if the store fails. Some of the deliveries may be pending, and the log tells how many.
+    /// Returns an error if the store fails. Some of the deliveries may be pending.
     ///
     /// # Panics
     ///
     /// Panics outside of a tokio runtime with an enabled timer if there is a rate.
     pub async fn run(self) -> Result<u64, StoreError> {
+        self.run_until(pending::<()>()).await
+    }
+
+    /// Runs the action until it is complete or `stop` is ready. Returns the number of deliveries that are pending again.
+    ///
+    /// Unlike dropping the future of [`run`](Self::run), stopping interrupts no call that changes deliveries, so the
+    /// number is exact.
+    ///
+    /// # Errors
+    ///
+    /// See [`run`](Self::run).
+    ///
+    /// # Panics
+    ///
+    /// See [`run`](Self::run).
+    pub async fn run_until(self, stop: impl Future) -> Result<u64, StoreError> {
         let Self { actor, name, selection, rate } = &self;
         let mut line = actor.audit(name, selection.filter());
         let mut pages = selection.pages(actor);
         let mut next = Instant::now();
-        while let Some(ids) = pages.next_ids().await? {
+        let mut stop = pin!(stop);
+        while let Some(ids) = unless_stopped(&mut stop, pages.next_ids()).await.transpose()?.flatten() {
             let batch = rate.map_or(ids.len(), |rate| batch_size(rate, ids.len()));
             for ids in ids.chunks(batch) {
                 if let Some(rate) = rate {
-                    sleep_until(next).await;
+                    if unless_stopped(&mut stop, sleep_until(next)).await.is_none() {
+                        return Ok(line.deliveries);
+                    }
                     next = Instant::now() + Duration::from_secs(ids.len() as u64) / rate.get();
                 }
-                line.deliveries += actor.inbox.admin.requeue(ids, selection.states()).await?;
+                let requeued = line.call(actor.inbox.admin.requeue(ids, selection.states())).await?;
+                line.deliveries += requeued;
                 actor.inbox.config.wake.notify_one();
             }
         }

@@ -3,7 +3,9 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    process, thread,
+    process,
+    sync::Arc,
+    thread,
 };
 
 use rusqlite::{Connection, OpenFlags, params};
@@ -15,6 +17,9 @@ use super::{
     writer::Call,
 };
 
+/// The number of SQLite's instructions between two looks at whether the copy is still wanted. A row takes a few.
+const INSTRUCTIONS: i32 = 100;
+
 impl SqliteStore {
     /// Copies everything that is committed into a new file at `path`, while the store serves other calls. The copy is
     /// one file without a log, private to its owner (mode 0600), and has everything that the file has: also tables of
@@ -25,7 +30,8 @@ impl SqliteStore {
     /// and a number at its end. Such a file is left behind only if the process is killed. While the copy is made, the
     /// write-ahead log cannot be cut back, so it grows by what is committed meanwhile.
     ///
-    /// One backup is made at a time. It goes on if the future is dropped, and [`close`](Self::close) waits for it.
+    /// One backup is made at a time. If the future is dropped, the copy stops and its file is deleted.
+    /// [`close`](Self::close) waits for that.
     ///
     /// # Errors
     ///
@@ -39,17 +45,24 @@ impl SqliteStore {
         self.check_file().await?;
         let (reply, answer) = oneshot::channel();
         let store = self.clone();
+        let caller = Arc::new(());
+        let is_dropped = {
+            let caller = Arc::downgrade(&caller);
+            move || caller.strong_count() == 0
+        };
         let run = move || {
-            let copied = back_up(store.path(), &target);
+            let copied = back_up(store.path(), &target, is_dropped);
             drop(turn);
-            // The caller may be gone when the copy is complete.
+            // If the caller is gone, nobody wants to know.
             let _ = reply.send(copied.map_err(|error| cannot(&target, error)));
         };
         thread::Builder::new()
             .name("klikit-sqlite-backup".into())
             .spawn(run)
             .map_err(|error| SqliteError::because(SqliteErrorKind::Thread, error))?;
-        answer.await.unwrap_or_else(|_| Err(SqliteError::new(SqliteErrorKind::Stopped)))?;
+        let copied = answer.await.unwrap_or_else(|_| Err(SqliteError::new(SqliteErrorKind::Stopped)));
+        drop(caller);
+        copied?;
         // A copy is of no use if the file was lost meanwhile.
         self.check_file().await
     }
@@ -65,14 +78,23 @@ fn cannot(target: &Path, error: SqliteError) -> SqliteError {
     error.and_message(message)
 }
 
-fn back_up(file: &Path, target: &Path) -> Result<(), SqliteError> {
+/// Copies `file` to `target`, unless the caller's future is dropped meanwhile.
+fn back_up(
+    file: &Path,
+    target: &Path,
+    is_dropped: impl Fn() -> bool + Clone + Send + 'static,
+) -> Result<(), SqliteError> {
     let partial = Partial::new(target)?;
     let not_text = || SqliteError::because(SqliteErrorKind::File, "the path is not UTF-8");
     let name = partial.path.to_str().ok_or_else(not_text)?;
     // Not one of the store's own connections, which are closed and opened anew when the log is lost.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(file, flags)?;
+    let connection = &mut Connection::open_with_flags(file, flags)?;
+    connection.progress_handler(INSTRUCTIONS, Some(is_dropped.clone()))?;
     connection.execute("VACUUM INTO ?1", params![name])?;
+    if is_dropped() {
+        return Err(SqliteError::new(SqliteErrorKind::Stopped));
+    }
     Ok(partial.complete(target)?)
 }
 

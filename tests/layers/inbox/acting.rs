@@ -1,5 +1,10 @@
 //! Tests of the actions of operators.
 
+use std::{
+    future::{poll_fn, ready},
+    task::Poll,
+};
+
 use tower_klikit::inbox::{DeliveryId, DeliveryState, Entry, Filter};
 
 use super::{faulty_store::FaultyInboxStore, *};
@@ -163,6 +168,23 @@ async fn dropped_retry_leaves_the_rest() {
     tokio::time::timeout(Duration::from_millis(4500), retry.run()).await.unwrap_err();
     let counts = inbox.counts().await.unwrap();
     assert_eq!((counts.ready, counts.dead), (5, 15));
+}
+
+#[tokio::test(start_paused = true)]
+async fn stopped_action_returns_what_it_changed() {
+    let inbox = with_dead(600).await;
+    let retry = operator(&inbox).retry(Filter::new()).rate(1);
+    assert_eq!(retry.run_until(sleep(Duration::from_millis(4500))).await.unwrap(), 5);
+    assert_eq!(operator(&inbox).purge(Filter::new()).run_until(ready(())).await.unwrap(), 0);
+    // Ready after the first page.
+    let mut polls = 0;
+    let stop = poll_fn(|_| {
+        polls += 1;
+        if polls > 1 { Poll::Ready(()) } else { Poll::Pending }
+    });
+    assert_eq!(operator(&inbox).purge(Filter::new()).run_until(stop).await.unwrap(), 256);
+    let counts = inbox.counts().await.unwrap();
+    assert_eq!((counts.ready, counts.dead), (5, 600 - 5 - 256));
 }
 
 #[tokio::test(start_paused = true)]

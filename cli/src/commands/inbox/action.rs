@@ -6,7 +6,7 @@ use clap::Args;
 use tokio::time::sleep;
 use tower_klikit::{
     dedupe::StoreError,
-    inbox::{DeliveryId, DeliveryState, Filter, Operator},
+    inbox::{DeliveryId, DeliveryState, Filter, Operator, Requeue},
 };
 
 use super::selection::SelectionArguments;
@@ -17,7 +17,6 @@ use crate::{
     interrupt::Interrupt,
     outcome::Outcome,
     output::Output,
-    report::Report,
     store::{Store, StoreArguments, values},
 };
 
@@ -88,12 +87,6 @@ impl Action {
         }
     }
 
-    /// Returns the line of a report for a person.
-    fn line(&self, report: &Report<'_>) -> String {
-        let (verb, participle) = self.words();
-        report.line(verb, participle, |selected| format!("The log line tells how many of {selected} changed."))
-    }
-
     async fn preview(&self, operator: &Operator, filter: Filter) -> Result<u64, StoreError> {
         match self {
             Self::Retry { .. } => operator.retry(filter).preview().await,
@@ -105,20 +98,16 @@ impl Action {
         }
     }
 
-    async fn apply(&self, operator: &Operator, filter: Filter) -> Result<u64, StoreError> {
+    /// Runs the action until ctrl-c. Returns the number of deliveries that it changed.
+    async fn apply(&self, operator: &Operator, filter: Filter, interrupt: &Interrupt) -> Result<u64, StoreError> {
+        let stop = interrupt.requested();
         match self {
-            Self::Retry { rate } => {
-                let retry = operator.retry(filter);
-                rate.iter().fold(retry, |retry, rate| retry.rate(*rate)).run().await
-            }
-            Self::Replay { rate } => {
-                let replay = operator.replay(filter);
-                rate.iter().fold(replay, |replay, rate| replay.rate(*rate)).run().await
-            }
-            Self::DeadLetter { reason } => operator.dead_letter(filter, reason).run().await,
-            Self::Forget => operator.forget(filter).run().await,
-            Self::Erase => operator.erase(filter).run().await,
-            Self::Purge => operator.purge(filter).run().await,
+            Self::Retry { rate } => with_rate(operator.retry(filter), *rate).run_until(stop).await,
+            Self::Replay { rate } => with_rate(operator.replay(filter), *rate).run_until(stop).await,
+            Self::DeadLetter { reason } => operator.dead_letter(filter, reason).run_until(stop).await,
+            Self::Forget => operator.forget(filter).run_until(stop).await,
+            Self::Erase => operator.erase(filter).run_until(stop).await,
+            Self::Purge => operator.purge(filter).run_until(stop).await,
         }
     }
 
@@ -148,42 +137,33 @@ impl ActionArguments {
 
         let operator = store.inbox.operator(name.as_str());
         let filters = self.filters(action, &store).await?;
-        let mut selected = 0;
+        let mut report = self.acting.report(action.name(), &name, &store.name);
         for filter in &filters {
             let preview = action.preview(&operator, filter.clone()).await;
-            selected += preview.map_err(|error| store.failed(&error))?;
+            report.selected += preview.map_err(|error| store.failed(&error))?;
         }
-        let mut report = Report {
-            store: &store.name,
-            action: action.name(),
-            operator: &name,
-            selected,
-            changed: Some(0),
-            dry_run: self.acting.dry_run,
-        };
-        // Until now, nothing has changed, and ctrl-c ends the process.
-        let interrupt = Interrupt::listen();
-        let (verb, _) = action.words();
-        let question = format!("{verb} {} in {}?", values::deliveries(selected), store.name);
-        if selected > 0 && self.acting.ask(&question, &interrupt).await? {
-            let applied = async {
+        let (verb, participle) = action.words();
+        let question = format!("{verb} {} in {}?", values::deliveries(report.selected), store.name);
+        let mut outcome = Outcome::Fine;
+        if report.selected > 0 {
+            let act = async |interrupt: &Interrupt| {
                 let mut changed = 0;
                 for (place, filter) in filters.into_iter().enumerate() {
                     if let Some(interval) = action.interval().filter(|_| place > 0) {
-                        sleep(interval).await;
+                        interrupt.run_until(sleep(interval)).await;
                     }
-                    changed += action.apply(&operator, filter).await?;
+                    let applied = action.apply(&operator, filter, interrupt).await;
+                    changed += applied.map_err(|error| store.failed(&error))?;
+                    if interrupt.is_requested() {
+                        break;
+                    }
                 }
-                Ok(changed)
+                Ok(Some(changed))
             };
-            report.changed = tokio::select! {
-                applied = applied => Some(applied.map_err(|error| store.failed(&error))?),
-                // The dropped action logs what it has done.
-                () = interrupt.requested() => None,
-            };
+            outcome = self.acting.act(&question, &mut report, act).await?;
         }
-        report.print(action.line(&report), output)?;
-        Ok(if report.changed.is_some() { Outcome::Fine } else { Outcome::Interrupted })
+        report.print(report.line(verb, participle, outcome), output)?;
+        Ok(outcome)
     }
 
     /// Checks that the options select something that suits the action.
@@ -225,5 +205,12 @@ impl ActionArguments {
         // A filter without states selects no pending delivery.
         let is_pending = self.all && matches!(action, Action::DeadLetter { .. });
         Ok(vec![if is_pending { filter.states(action.suitable().iter().copied()) } else { filter }])
+    }
+}
+
+fn with_rate(requeue: Requeue, rate: Option<u32>) -> Requeue {
+    match rate {
+        Some(rate) => requeue.rate(rate),
+        None => requeue,
     }
 }

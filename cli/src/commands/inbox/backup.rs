@@ -7,14 +7,15 @@ use serde::Serialize;
 
 use crate::{
     error::CliError,
+    interrupt::Interrupt,
     outcome::Outcome,
-    output::Output,
+    output::{self, Output},
     store::{Backend, Location, StoreArguments},
 };
 
 /// Copy a SQLite store into a new file, while services use it
 ///
-/// The copy contains customers' data, and is private to its owner.
+/// The copy contains customers' data, and is private to its owner. Ctrl-c deletes an incomplete copy.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -40,7 +41,13 @@ impl Backup {
         }
         let store = arguments.open().await?;
         if let Backend::Sqlite(sqlite) = &store.backend {
-            sqlite.backup(&self.file).await.map_err(|error| {
+            let Some(copied) = Interrupt::listen().run_until(sqlite.backup(&self.file)).await else {
+                // Waits until the incomplete copy is deleted. Whether the log is left is of no interest.
+                let _ = sqlite.close().await;
+                output::note("Interrupted by ctrl-c. An incomplete copy is deleted.");
+                return Ok(Outcome::Interrupted);
+            };
+            copied.map_err(|error| {
                 CliError::new(format_args!("{error}: name a new file in a folder that can be written"))
             })?;
         }

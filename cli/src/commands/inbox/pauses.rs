@@ -1,5 +1,7 @@
 //! `klikit inbox pause`, `resume` and `pauses`.
 
+use std::fmt;
+
 use clap::Args;
 use serde::Serialize;
 use tower_klikit::inbox::{ActivePause, DeliveryState, Filter, Pause};
@@ -12,9 +14,17 @@ use crate::{
     interrupt::Interrupt,
     outcome::Outcome,
     output::{self, Output},
-    report::Report,
     store::{Store, StoreArguments, values},
 };
+
+/// The number of deliveries that one call reads.
+const PAGE: u32 = 500;
+
+/// The number of calls that count the deliveries of a pause, which are up to 10,000 deliveries.
+const MAX_PAGES: u32 = 20;
+
+/// The line for a person after ctrl-c during a call.
+const INTERRUPTED: &str = "Interrupted by ctrl-c. `klikit inbox pauses` shows what is in force.";
 
 /// Keep workers from starting deliveries, until they are resumed
 ///
@@ -71,6 +81,13 @@ struct PauseArguments {
     all: bool,
 }
 
+/// The ready deliveries of a pause.
+struct Ready {
+    counted: u64,
+    /// Whether there may be more, which were not counted.
+    is_at_least: bool,
+}
+
 /// A pause with `--json`.
 #[derive(Serialize)]
 struct PauseRecord {
@@ -100,6 +117,35 @@ impl PauseArguments {
     }
 }
 
+impl Ready {
+    /// Counts the deliveries with few calls, because a pause can be urgent.
+    async fn count(store: &Store, pause: &Pause) -> Result<Self, CliError> {
+        if *pause == Pause::everything() {
+            let counts = store.inbox.counts().await.map_err(|error| store.failed(&error))?;
+            return Ok(Self { counted: counts.ready, is_at_least: false });
+        }
+        let Pause { tenant, event_type } = pause.clone();
+        let filter = Filter { tenant, event_type, ..Filter::new().states([DeliveryState::Ready]) };
+        let (mut counted, mut after) = (0, None);
+        for _ in 0..MAX_PAGES {
+            let page = store.inbox.find(&filter, after, PAGE).await.map_err(|error| store.failed(&error))?;
+            counted += page.entries.len() as u64;
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        Ok(Self { counted, is_at_least: after.is_some() })
+    }
+}
+
+impl fmt::Display for Ready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_at_least { "at least " } else { "" })?;
+        f.write_str(&values::deliveries(self.counted))
+    }
+}
+
 impl PauseDeliveries {
     pub(super) async fn run(&self, arguments: &StoreArguments, output: &mut Output) -> Result<Outcome, CliError> {
         let pause = self.part.pause("pause")?;
@@ -107,26 +153,23 @@ impl PauseDeliveries {
         let store = arguments.open().await?;
         audit::log_to_stderr();
 
-        let Pause { tenant, event_type } = pause.clone();
-        let ready = Filter { tenant, event_type, ..Filter::new().states([DeliveryState::Ready]) };
-        let mut selected = 0;
-        store.each(&ready, None, |_| selected += 1).await?;
-        let ready = values::deliveries(selected);
+        let mut report = self.acting.report("pause", &operator, &store.name);
+        let ready = Ready::count(&store, &pause).await?;
+        report.selected = ready.counted;
         let question = format!("Pause {pause} in {}, with {ready} ready?", store.name);
-        let dry_run = self.acting.dry_run;
-        let mut report =
-            Report { store: &store.name, action: "pause", operator: &operator, selected, changed: Some(0), dry_run };
-        let line = if dry_run {
-            format!("Pause would hold back {ready}.")
-        } else if self.acting.ask(&question, &Interrupt::listen()).await? {
-            let paused = store.inbox.operator(&*operator).pause(&pause).await;
-            report.changed = Some(paused.map_err(|error| store.failed(&error))?);
-            format!("Paused {pause}. Ready: {ready}.")
-        } else {
-            "Nothing was changed.".into()
+        let act = async |interrupt: &Interrupt| {
+            let paused = interrupt.run_until(store.inbox.operator(&*operator).pause(&pause)).await;
+            paused.transpose().map_err(|error| store.failed(&error))
+        };
+        let outcome = self.acting.act(&question, &mut report, act).await?;
+        let line = match report.changed {
+            _ if report.dry_run => format!("Pause would hold back {ready}."),
+            None => INTERRUPTED.into(),
+            Some(_) if report.applied => format!("Paused {pause}. Ready: {ready}."),
+            Some(_) => "Nothing was changed.".into(),
         };
         report.print(line, output)?;
-        Ok(Outcome::Fine)
+        Ok(outcome)
     }
 }
 
@@ -137,36 +180,41 @@ impl Resume {
         let store = arguments.open().await?;
         audit::log_to_stderr();
 
-        let in_force = in_force(&store).await?.into_iter().map(|active| active.pause);
-        let pauses: Vec<_> = in_force.filter(|active| self.part.all || *active == pause).collect();
+        let pauses = in_force(&store).await?.into_iter();
+        let pauses: Vec<_> = pauses.filter(|active| self.part.all || active.pause == pause).collect();
         if pauses.is_empty() && !self.part.all {
             return Err(CliError::new(format_args!(
                 "{} has no pause of {pause}: see `klikit inbox pauses`",
                 store.name
             )));
         }
-        let names: Vec<_> = pauses.iter().map(ToString::to_string).collect();
-        let names = names.join(" and ");
-        let (selected, dry_run) = (pauses.len() as u64, self.acting.dry_run);
-        let mut report =
-            Report { store: &store.name, action: "resume", operator: &operator, selected, changed: Some(0), dry_run };
-        let line = if pauses.is_empty() {
-            "No pause is in force.".into()
-        } else if dry_run {
-            format!("Resume would lift the pause of {names}.")
-        } else if self.acting.ask(&format!("Resume {names} in {}?", store.name), &Interrupt::listen()).await? {
-            let mut lifted = 0;
-            for pause in &pauses {
-                let resumed = store.inbox.operator(&*operator).resume(pause).await;
-                lifted += u64::from(resumed.map_err(|error| store.failed(&error))?);
-            }
-            report.changed = Some(lifted);
-            format!("Resumed {names}.")
-        } else {
-            "Nothing was changed.".into()
+        let mut report = self.acting.report("resume", &operator, &store.name);
+        report.selected = pauses.len() as u64;
+        let name = |active: &ActivePause| format!("{} (paused by {})", active.pause, shown(Some(&active.operator)));
+        let names = pauses.iter().map(name).collect::<Vec<_>>().join(" and ");
+        let question = format!("Resume {names} in {}?", store.name);
+        let mut outcome = Outcome::Fine;
+        if !pauses.is_empty() {
+            let act = async |interrupt: &Interrupt| {
+                let mut lifted = 0;
+                for active in &pauses {
+                    let resumed = interrupt.run_until(store.inbox.operator(&*operator).resume(&active.pause)).await;
+                    let Some(resumed) = resumed else { return Ok(None) };
+                    lifted += u64::from(resumed.map_err(|error| store.failed(&error))?);
+                }
+                Ok(Some(lifted))
+            };
+            outcome = self.acting.act(&question, &mut report, act).await?;
+        }
+        let line = match report.changed {
+            _ if pauses.is_empty() => "No pause is in force.".into(),
+            _ if report.dry_run => format!("Resume would lift the pauses of {names}."),
+            None => INTERRUPTED.into(),
+            Some(_) if report.applied => format!("Resumed {names}."),
+            Some(_) => "Nothing was changed.".into(),
         };
         report.print(line, output)?;
-        Ok(Outcome::Fine)
+        Ok(outcome)
     }
 }
 

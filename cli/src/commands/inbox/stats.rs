@@ -17,6 +17,9 @@ use crate::{
     },
 };
 
+/// The number of different reasons that are counted one by one, so that the command needs little memory.
+const MAX_REASONS: usize = 1000;
+
 /// Count the deliveries in each state
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -24,7 +27,7 @@ Examples:
   klikit inbox stats --store klikit.db
   klikit inbox stats --reasons")]
 pub(super) struct Stats {
-    /// Also count the dead letters by their reason
+    /// Also count the dead letters by their reason, for up to 1,000 reasons
     #[arg(long)]
     reasons: bool,
 }
@@ -43,6 +46,16 @@ struct Report {
     pauses: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     reasons: Option<Vec<ReasonCount>>,
+    /// The number of dead letters with other reasons than those in `reasons`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    other_reasons: Option<u64>,
+}
+
+/// The dead letters by their reason.
+#[derive(Default)]
+struct Reasons {
+    numbers: BTreeMap<Option<String>, u64>,
+    others: u64,
 }
 
 #[derive(Serialize)]
@@ -57,35 +70,58 @@ impl Stats {
         let counts = store.inbox.counts().await.map_err(|error| store.failed(&error))?;
         let pauses = store.inbox.pauses().await.map_err(|error| store.failed(&error))?;
         let reasons = if self.reasons {
-            let mut numbers: BTreeMap<Option<String>, u64> = BTreeMap::new();
+            let mut reasons = Reasons::default();
             let dead = Filter::new().states([DeliveryState::Dead]);
-            store.each(&dead, None, |entry| *numbers.entry(entry.reason).or_default() += 1).await?;
-            Some(most_frequent_first(numbers))
+            store.each(&dead, None, |entry| reasons.add(entry.reason)).await?;
+            Some(reasons)
         } else {
             None
         };
         if output.is_json() {
             let Counts { ready, leased, dead, done, oldest, .. } = counts;
             let (oldest_seconds, pauses) = (oldest.map(|age| age.as_secs()), pauses.len());
-            output.json(&Report { store: store.name, ready, leased, dead, done, oldest_seconds, pauses, reasons })?;
+            let other_reasons = reasons.as_ref().map(|reasons| reasons.others);
+            let reasons = reasons.map(Reasons::most_frequent_first);
+            let store = store.name;
+            output.json(&Report {
+                store,
+                ready,
+                leased,
+                dead,
+                done,
+                oldest_seconds,
+                pauses,
+                reasons,
+                other_reasons,
+            })?;
         } else {
-            print(&counts, &pauses, reasons.as_deref(), output)?;
+            print(&counts, &pauses, reasons, output)?;
         }
         Ok(Outcome::Fine)
     }
 }
 
-fn most_frequent_first(numbers: BTreeMap<Option<String>, u64>) -> Vec<ReasonCount> {
-    let mut reasons: Vec<_> =
-        numbers.into_iter().map(|(reason, deliveries)| ReasonCount { reason, deliveries }).collect();
-    reasons.sort_by_key(|count| std::cmp::Reverse(count.deliveries));
-    reasons
+impl Reasons {
+    fn add(&mut self, reason: Option<String>) {
+        if self.numbers.len() < MAX_REASONS || self.numbers.contains_key(&reason) {
+            *self.numbers.entry(reason).or_default() += 1;
+        } else {
+            self.others += 1;
+        }
+    }
+
+    fn most_frequent_first(self) -> Vec<ReasonCount> {
+        let count = |(reason, deliveries)| ReasonCount { reason, deliveries };
+        let mut reasons: Vec<_> = self.numbers.into_iter().map(count).collect();
+        reasons.sort_by_key(|count| std::cmp::Reverse(count.deliveries));
+        reasons
+    }
 }
 
 fn print(
     counts: &Counts,
     pauses: &[ActivePause],
-    reasons: Option<&[ReasonCount]>,
+    reasons: Option<Reasons>,
     output: &mut Output,
 ) -> Result<(), CliError> {
     let mut table = output::table(&["state", "deliveries"]);
@@ -102,10 +138,31 @@ fn print(
     if let Some(reasons) = reasons {
         output.line("")?;
         let mut table = output::table(&["dead letters", "reason"]);
-        for count in reasons {
+        let others = reasons.others;
+        for count in reasons.most_frequent_first() {
             table.add_row([count.deliveries.to_string(), shown(count.reason.as_deref())]);
         }
         output.table(&table)?;
+        if others > 0 {
+            output.line(format_args!("\nDead letters with other reasons: {others}."))?;
+        }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_beyond_the_maximum_are_counted_together() {
+        let mut reasons = Reasons::default();
+        for number in (0..MAX_REASONS + 5).chain([7, 7]) {
+            reasons.add(Some(number.to_string()));
+        }
+        assert_eq!(reasons.others, 5);
+        let counted = reasons.most_frequent_first();
+        assert_eq!(counted.len(), MAX_REASONS);
+        assert_eq!((counted[0].reason.as_deref(), counted[0].deliveries), (Some("7"), 3));
+    }
 }

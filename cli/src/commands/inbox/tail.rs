@@ -22,13 +22,14 @@ use crate::{
     store::{Store, StoreArguments, values},
 };
 
-/// The number of the newest deliveries whose changes are seen.
-const WATCHED: usize = 1000;
+/// The number of the largest ids whose changes are seen.
+const WATCHED: i64 = 1000;
 
 /// Print new deliveries, and changes of state of the last 1,000, until ctrl-c
 ///
-/// Looks once a second, so that a state that lasts for less may not be seen. A delivery is `gone` when it is deleted: an
-/// inbox that does not keep its deliveries deletes those that were handled.
+/// Looks once a second at what is new and at the last 1,000 ids, whether a filter selects them or not. A state that lasts
+/// for less than a second may not be seen. A delivery is `gone` when it is deleted: an inbox that does not keep its
+/// deliveries deletes those that were handled.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -54,23 +55,25 @@ struct Watch<'a> {
     store: &'a Store,
     filter: Filter,
     seen: BTreeMap<DeliveryId, Entry>,
-    /// The id after which a poll starts.
-    after: Option<DeliveryId>,
+    /// The largest id, of any delivery.
+    newest: i64,
 }
 
 impl Tail {
     pub(super) async fn run(&self, arguments: &StoreArguments, output: &mut Output) -> Result<Outcome, CliError> {
         let store = arguments.open().await?;
-        let interrupt = Interrupt::listen();
-        let mut watch = Watch::start(&store, self.origin.filter()).await?;
+        let watched = Interrupt::listen().run_until(self.watch(&store, output)).await;
+        watched.unwrap_or(Ok(Outcome::Interrupted))
+    }
+
+    /// Prints changes until nobody reads them.
+    async fn watch(&self, store: &Store, output: &mut Output) -> Result<Outcome, CliError> {
+        let mut watch = Watch::start(store, self.origin.filter()).await?;
         output::note("watching, until ctrl-c");
         let mut ticks = interval(Duration::from_secs(1));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                () = interrupt.requested() => return Ok(Outcome::Interrupted),
-                _ = ticks.tick() => {}
-            }
+            ticks.tick().await;
             for (change, entry) in watch.poll().await? {
                 if output.is_json() {
                     output.json(&Line { store: &store.name, change, delivery: DeliveryRecord::from(&entry) })?;
@@ -90,16 +93,20 @@ impl<'a> Watch<'a> {
     /// Remembers the newest deliveries.
     async fn start(store: &'a Store, filter: Filter) -> Result<Self, CliError> {
         let newest = newest_id(store).await?;
-        let after = newest.saturating_sub(i64::try_from(WATCHED).unwrap_or(i64::MAX));
-        let mut watch = Self { store, filter, seen: BTreeMap::new(), after: Some(after.into()) };
+        let mut watch = Self { store, filter, seen: BTreeMap::new(), newest };
         watch.poll().await?;
         Ok(watch)
     }
 
     /// Returns what has changed since the last poll, smallest id first.
     async fn poll(&mut self) -> Result<Vec<(&'static str, Entry)>, CliError> {
+        let before = self.newest;
+        self.store.each(&Filter::new(), Some(before.into()), |entry| self.newest = entry.id.get()).await?;
+        let start = DeliveryId::new(before.min(self.newest.saturating_sub(WATCHED)));
         let mut found = BTreeMap::new();
-        self.store.each(&self.filter, self.after, |entry| drop(found.insert(entry.id, entry))).await?;
+        self.store.each(&self.filter, Some(start), |entry| drop(found.insert(entry.id, entry))).await?;
+        // Other deliveries are no longer watched.
+        self.seen.retain(|id, _| *id > start);
         let mut changes: Vec<_> = self
             .seen
             .values()
@@ -116,9 +123,6 @@ impl<'a> Watch<'a> {
         }
         changes.sort_by_key(|(_, entry)| entry.id);
         self.seen = found;
-        while self.seen.len() > WATCHED {
-            self.after = self.seen.pop_first().map(|(id, _)| id);
-        }
         Ok(changes)
     }
 }

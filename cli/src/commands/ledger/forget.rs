@@ -10,14 +10,13 @@ use crate::{
     interrupt::Interrupt,
     outcome::Outcome,
     output::Output,
-    report::Report,
     store::{LedgerStore, StoreArguments, values},
 };
 
 /// Forget deliveries that were handled or dead-lettered, so that klikit can send them again
 ///
-/// Also forgets those that were handled and are not stored any more. A pending delivery stays. Request the replay from
-/// klikit after this command.
+/// Also forgets those that were handled and are not stored any more. A pending delivery of an inbox stays. A store without
+/// an inbox also forgets the deliveries that are being handled. Request the replay from klikit after this command.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -39,28 +38,22 @@ impl Forget {
         audit::log_to_stderr();
 
         let target = self.target.target();
-        let selected = count(&store, &target, &operator).await?;
-        let mut report = Report {
-            store: &store.name,
-            action: "forget",
-            operator: &operator,
-            selected,
-            changed: Some(0),
-            dry_run: self.acting.dry_run,
-        };
-        // Until now, nothing has changed, and ctrl-c ends the process.
-        let interrupt = Interrupt::listen();
-        let question = format!("Forget {} ({target}) in {}?", values::deliveries(selected), store.name);
-        if selected > 0 && self.acting.ask(&question, &interrupt).await? {
-            report.changed = tokio::select! {
-                forgotten = forget(&store, &target, &operator) => Some(forgotten?),
-                // The store may have forgotten some, or all.
-                () = interrupt.requested() => None,
+        let mut report = self.acting.report("forget", &operator, &store.name);
+        report.selected = count(&store, &target, &operator).await?;
+        let deliveries = values::deliveries(report.selected);
+        // Only the ledger of an inbox tells which deliveries are pending.
+        let running = if store.inbox.is_some() { "" } else { ", also those that are being handled" };
+        let question = format!("Forget {deliveries} ({target}) in {}{running}?", store.name);
+        let mut outcome = Outcome::Fine;
+        if report.selected > 0 {
+            let act = async |interrupt: &Interrupt| {
+                let forgotten = interrupt.run_until(forget(&store, &target, &operator)).await;
+                forgotten.transpose()
             };
+            outcome = self.acting.act(&question, &mut report, act).await?;
         }
-        let line = report.line("Forget", "Forgot", |selected| format!("Some or all of {selected} may be forgotten."));
-        report.print(line, output)?;
-        Ok(if report.changed.is_some() { Outcome::Fine } else { Outcome::Interrupted })
+        report.print(report.line("Forget", "Forgot", outcome), output)?;
+        Ok(outcome)
     }
 }
 
@@ -78,8 +71,9 @@ async fn forget(store: &LedgerStore, target: &Target, operator: &str) -> Result<
         Some(inbox) => target.forget(&inbox.operator(operator)).run().await.map_err(|error| store.failed(&error)),
         None => {
             let mut line = audit::Line::new(operator, "forget", &target.filter());
-            line.deliveries = store.forget(&target.selection()).await?;
-            Ok(line.deliveries)
+            let forgotten = store.forget(&target.selection()).await?;
+            line.deliveries = Some(forgotten);
+            Ok(forgotten)
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{
     fs,
+    path::Path,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,7 +12,7 @@ use std::{
 
 use futures_util::poll;
 use tower_klikit::inbox::InboxStore;
-use tower_klikit_sqlite::{SqliteErrorKind, SqliteStore};
+use tower_klikit_sqlite::{SqliteError, SqliteErrorKind, SqliteStore};
 
 use crate::{
     deliveries::accept,
@@ -57,7 +59,7 @@ async fn backup_contains_earlier_commits() {
         use std::os::unix::fs::PermissionsExt;
         assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o600);
     }
-    assert!(!has_partial(&folder));
+    assert!(!has_partial(folder.path()));
     let connection = rusqlite::Connection::open(&target).unwrap();
     let check: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     let other: i64 = connection.query_row("SELECT c FROM other", [], |row| row.get(0)).unwrap();
@@ -115,19 +117,55 @@ async fn closing_waits_for_a_backup() {
     for n in 0..1000 {
         accept(&store, &format!("evt-{n}"), &[]).await;
     }
-    // The first poll takes the turn, and the second is dropped with the future.
-    let mut backup = Box::pin(store.backup(&target));
-    while poll!(&mut backup).is_pending() && !has_partial(&folder) {
-        tokio::task::yield_now().await;
-    }
-    drop(backup);
+    let _backup = started(&store, &target).await;
     store.close().await.unwrap();
     assert_eq!(SqliteStore::open(&target).unwrap().counts().await.unwrap().ready, 1000);
     let error = store.backup(folder.path().join("another.db")).await.unwrap_err();
     assert_eq!(error.kind(), SqliteErrorKind::Stopped);
 }
 
-fn has_partial(folder: &Folder) -> bool {
-    let mut entries = fs::read_dir(folder.path()).unwrap().map(Result::unwrap);
+#[tokio::test]
+async fn dropped_backup_leaves_no_file() {
+    let folder = Folder::new();
+    let store = folder.open();
+    // Enough that the copy is not complete before the future is dropped.
+    let fill = "
+        CREATE TABLE other (c);
+
+        WITH RECURSIVE numbers (n) AS (
+            SELECT 1
+            UNION ALL
+            SELECT n + 1
+            FROM numbers
+            WHERE n < 100000
+        )
+        INSERT INTO other
+        SELECT zeroblob(1000)
+        FROM numbers;
+        ";
+    folder.connect().execute_batch(fill).unwrap();
+    let target = folder.path().join("copies").join("backup.db");
+    fs::create_dir(folder.path().join("copies")).unwrap();
+    drop(started(&store, &target).await);
+    store.close().await.unwrap();
+    let left: Vec<_> = fs::read_dir(folder.path().join("copies")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// Starts a backup. Returns its future when its file exists.
+async fn started<'a>(
+    store: &'a SqliteStore,
+    target: &'a Path,
+) -> Pin<Box<impl Future<Output = Result<(), SqliteError>> + 'a>> {
+    let mut backup = Box::pin(store.backup(target));
+    while !has_partial(target.parent().unwrap()) {
+        assert!(poll!(&mut backup).is_pending(), "the backup has ended");
+        tokio::task::yield_now().await;
+    }
+    backup
+}
+
+fn has_partial(folder: &Path) -> bool {
+    let mut entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
     entries.any(|entry| entry.file_name().to_string_lossy().contains("partial"))
 }
