@@ -1,28 +1,59 @@
-//! Ctrl-c, which stops a command cleanly.
+//! Ctrl-c and SIGTERM, which stop a command cleanly.
 
-use std::{future, process};
+use std::{future, io, process};
 
+#[cfg(unix)]
+use tokio::signal::unix::{Signal, SignalKind, signal};
 #[cfg(windows)]
-use tokio::signal::windows::ctrl_c as signals;
+use tokio::signal::windows::{CtrlC, ctrl_c};
 use tokio::sync::watch;
 
-/// A request to stop, by ctrl-c. A second ctrl-c ends the process at once.
+/// A request to stop, by ctrl-c or SIGTERM. A second one ends the process at once.
 #[derive(Debug, Clone)]
 pub(crate) struct Interrupt(watch::Receiver<bool>);
 
+/// The signals that request a stop.
 #[cfg(unix)]
-fn signals() -> std::io::Result<tokio::signal::unix::Signal> {
-    use tokio::signal::unix::{SignalKind, signal};
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
 
-    signal(SignalKind::interrupt())
+#[cfg(unix)]
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// The signal that requests a stop.
+#[cfg(windows)]
+struct Signals(CtrlC);
+
+#[cfg(windows)]
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        ctrl_c().map(Self)
+    }
+
+    async fn recv(&mut self) {
+        self.0.recv().await;
+    }
 }
 
 impl Interrupt {
-    /// Starts to listen. From now on, ctrl-c does not end the process by itself.
+    /// Starts to listen. From now on, the signals do not end the process by themselves.
     pub(crate) fn listen() -> Self {
         let (request, requested) = watch::channel(false);
-        // If the process cannot listen, ctrl-c still ends it.
-        if let Ok(mut signals) = signals() {
+        // If the process cannot listen, the signals still end it.
+        if let Ok(mut signals) = Signals::listen() {
             tokio::spawn(async move {
                 signals.recv().await;
                 request.send_replace(true);
@@ -33,7 +64,7 @@ impl Interrupt {
         Self(requested)
     }
 
-    /// Runs a future until ctrl-c, which drops it. Returns `None` then. A call that was sent to a database may still take
+    /// Runs a future until a stop is requested, which drops the future. Returns `None` then. A call that was sent to a database may still take
     /// effect.
     pub(crate) async fn run_until<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         tokio::select! {

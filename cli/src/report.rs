@@ -26,9 +26,9 @@ impl Report<'_> {
         let selected = values::deliveries(self.selected);
         match self.changed {
             _ if self.dry_run => format!("{verb} would apply to {selected}."),
-            None => format!("Interrupted by ctrl-c. Some, all or none of {selected} may be changed."),
+            None => format!("Interrupted. Some, all or none of {selected} may be changed."),
             Some(changed) if outcome == Outcome::Interrupted => {
-                format!("Interrupted by ctrl-c. {participle} {changed} of {selected}.")
+                format!("Interrupted. {participle} {changed} of {selected}.")
             }
             Some(0) if self.selected == 0 => format!("{verb} applies to no delivery."),
             Some(0) => "Nothing was changed.".into(),

@@ -86,7 +86,7 @@ impl Migrate {
         } else {
             let names = pending.names();
             output.line(match applied {
-                None => format!("Interrupted by ctrl-c. `klikit migrate --dry-run` shows what is left of {names}."),
+                None => format!("Interrupted. `klikit migrate --dry-run` shows what is left of {names}."),
                 Some(true) => format!("Applied {names}."),
                 Some(false) if self.consent.dry_run => format!("Migrate would apply {names}."),
                 Some(false) => "Nothing was changed.".into(),

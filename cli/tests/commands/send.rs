@@ -309,6 +309,6 @@ fn ctrl_c_reports_what_was_done() {
     running.interrupt();
     let ended = running.wait();
     assert_eq!((ended.code, &*ended.stderr), (Some(130), ""));
-    let lines = ["Interrupted by ctrl-c.", "unfinished  2\n", "500 Internal Server Error  "];
+    let lines = ["Interrupted.", "unfinished  2\n", "500 Internal Server Error  "];
     assert!(lines.iter().all(|line| ended.stdout.contains(line)), "{ended}");
 }

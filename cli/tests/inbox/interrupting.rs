@@ -42,13 +42,13 @@ impl Lock {
             assert!(started.elapsed() < Duration::from_secs(60), "the command does not wait for the lock");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        interrupt(running)
+        interrupt(running, "-INT")
     }
 }
 
-/// Sends ctrl-c to a command. Asserts that ctrl-c ends it, and returns its report.
-fn interrupt(running: Running) -> (Ended, Value) {
-    running.interrupt();
+/// Sends a signal to a command. Asserts that the signal ends it, and returns its report.
+fn interrupt(running: Running, signal: &str) -> (Ended, Value) {
+    running.signal(signal);
     let ended = running.wait();
     assert_eq!(ended.code, Some(130), "{ended}");
     let report = serde_json::from_str(&ended.stdout).unwrap_or(Value::Null);
@@ -65,16 +65,16 @@ fn audited(ended: &Ended, field: &str) -> Vec<u64> {
 async fn slow_retry_tells_what_it_changed() {
     for store in TestStore::each("slow retry tells what it changed").await {
         store.accept(1..=3).await;
-        for options in [&["--all", "--json"][..], &["1", "2", "3"]] {
+        for (options, signal) in [(&["--all", "--json"][..], "-INT"), (&["1", "2", "3"], "-TERM")] {
             store.dead_letter("out of paper").await;
             let retry = ["inbox", "retry"].iter().chain(options).copied();
             let running = store.klikit(retry.chain(["--rate", "1", "--yes"])).start();
             store.service.until("the first is retried", |counts| counts.ready >= 1).await;
-            let (ended, report) = interrupt(running);
+            let (ended, report) = interrupt(running, signal);
             let ready = store.service.inbox.counts().await.unwrap().ready;
             assert!(ready < 3, "{ended}");
             if report.is_null() {
-                let line = format!("Interrupted by ctrl-c. Retried {ready} of 3 deliveries.\n");
+                let line = format!("Interrupted. Retried {ready} of 3 deliveries.\n");
                 assert_eq!(ended.stdout, line, "{ended}");
             } else {
                 assert_eq!((&report["selected"], &report["changed"]), (&json!(3), &json!(ready)), "{ended}");
@@ -110,7 +110,7 @@ async fn forgetting_from_a_ledger_does_not_tell_a_number() {
     let forget = klikit(["ledger", "forget", "--event-id", "evt-1", "--yes"]).env("KLIKIT_STORE", server.url());
     let (ended, _) = lock.interrupt(forget.start()).await;
     assert!(ended.stderr.contains(r#"event_id=evt-1" deliveries_at_least=0"#), "{ended}");
-    assert_eq!(ended.stdout, "Interrupted by ctrl-c. Some, all or none of 1 delivery may be changed.\n");
+    assert_eq!(ended.stdout, "Interrupted. Some, all or none of 1 delivery may be changed.\n");
 }
 
 #[tokio::test]
@@ -136,8 +136,7 @@ async fn migrate_stops() {
         let (ended, report) = lock.interrupt(klikit(migrate).env("KLIKIT_STORE", server.url()).start()).await;
         if options.is_empty() {
             let migrations = "ledger 1, inbox 1, inbox 2";
-            let line =
-                format!("Interrupted by ctrl-c. `klikit migrate --dry-run` shows what is left of {migrations}.\n");
+            let line = format!("Interrupted. `klikit migrate --dry-run` shows what is left of {migrations}.\n");
             assert_eq!(ended.stdout, line, "{ended}");
         } else {
             assert_eq!(report.get("applied"), Some(&Value::Null), "{ended}");
@@ -180,8 +179,8 @@ async fn incomplete_backup_is_deleted() {
     while files().is_empty() {
         thread::sleep(Duration::from_millis(1));
     }
-    let (ended, _) = interrupt(running);
+    let (ended, _) = interrupt(running, "-INT");
     assert!(ended.stdout.is_empty(), "{ended}");
-    assert!(ended.stderr.ends_with("\nInterrupted by ctrl-c. An incomplete copy is deleted.\n"), "{ended}");
+    assert!(ended.stderr.ends_with("\nInterrupted. An incomplete copy is deleted.\n"), "{ended}");
     assert!(files().is_empty(), "{:?}", files());
 }

@@ -214,9 +214,14 @@ impl Pipe {
 impl Running {
     /// Sends ctrl-c.
     pub(crate) fn interrupt(&self) {
+        self.signal("-INT");
+    }
+
+    /// Sends a signal, such as `-TERM`.
+    pub(crate) fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
-        let status = Command::new("kill").args(["-INT", &pid]).status().expect("kill runs");
-        assert!(status.success(), "the process has ended before ctrl-c");
+        let status = Command::new("kill").args([signal, &pid]).status().expect("kill runs");
+        assert!(status.success(), "the process has ended before {signal}");
     }
 
     /// Waits until standard output contains a text so many times.

@@ -55,7 +55,7 @@ impl ConformReport {
         let [passed, failed, unseen] = [Verdict::Pass, Verdict::Fail, Verdict::NotObservable].map(|it| self.count(it));
         output.line(format_args!("\n{}: {passed} passed, {failed} failed, {unseen} not observable", self.url))?;
         if self.interrupted {
-            output.line("Interrupted by ctrl-c.")?;
+            output.line("Interrupted.")?;
         }
         Ok(())
     }

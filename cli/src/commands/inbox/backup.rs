@@ -44,7 +44,7 @@ impl Backup {
             let Some(copied) = Interrupt::listen().run_until(sqlite.backup(&self.file)).await else {
                 // Waits until the incomplete copy is deleted. Whether the log is left is of no interest.
                 let _ = sqlite.close().await;
-                output::note("Interrupted by ctrl-c. An incomplete copy is deleted.");
+                output::note("Interrupted. An incomplete copy is deleted.");
                 return Ok(Outcome::Interrupted);
             };
             copied.map_err(|error| {

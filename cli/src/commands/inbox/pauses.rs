@@ -24,7 +24,7 @@ const PAGE: u32 = 500;
 const MAX_PAGES: u32 = 20;
 
 /// The line for a person after ctrl-c during a call.
-const INTERRUPTED: &str = "Interrupted by ctrl-c. `klikit inbox pauses` shows what is in force.";
+const INTERRUPTED: &str = "Interrupted. `klikit inbox pauses` shows what is in force.";
 
 /// Keep workers from starting deliveries, until they are resumed
 ///

@@ -100,7 +100,7 @@ impl SendReport {
             values::deliveries(*deliveries)
         ))?;
         if self.interrupted {
-            output.line("Interrupted by ctrl-c.")?;
+            output.line("Interrupted.")?;
         }
         output.line("")?;
         output.table(&self.deliveries_table())?;
