@@ -19,7 +19,7 @@ pub(crate) fn log_to_stderr() {
 
 /// The line of an action on a ledger without an inbox, in the format of [`tower_klikit::inbox`]. Dropping it logs it, so
 /// that an action that fails or is dropped is logged too.
-pub(crate) struct Line<'a> {
+pub(crate) struct AuditLine<'a> {
     operator: &'a str,
     action: &'static str,
     filter: String,
@@ -27,13 +27,13 @@ pub(crate) struct Line<'a> {
     pub(crate) deliveries: Option<u64>,
 }
 
-impl<'a> Line<'a> {
+impl<'a> AuditLine<'a> {
     pub(crate) fn new(operator: &'a str, action: &'static str, filter: &impl fmt::Display) -> Self {
         Self { operator, action, filter: filter.to_string(), deliveries: None }
     }
 }
 
-impl Drop for Line<'_> {
+impl Drop for AuditLine<'_> {
     fn drop(&mut self) {
         let Self { operator, action, filter, deliveries } = self;
         let operator = one_line(operator);

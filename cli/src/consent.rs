@@ -8,7 +8,7 @@ use std::{
 use clap::Args;
 use tokio::sync::oneshot;
 
-use crate::{error::CliError, interrupt::Interrupt, outcome::Outcome, output, report::Report};
+use crate::{error::CliError, interrupt::Interrupt, outcome::Outcome, output, report::ActionReport};
 
 /// Whether the command asks before it changes anything, or changes nothing.
 #[derive(Debug, Clone, Args)]
@@ -47,9 +47,9 @@ impl ActingArguments {
     }
 
     /// Creates the report of an action that has changed nothing.
-    pub(crate) fn report<'a>(&self, action: &'static str, operator: &'a str, store: &'a str) -> Report<'a> {
+    pub(crate) fn report<'a>(&self, action: &'static str, operator: &'a str, store: &'a str) -> ActionReport<'a> {
         let dry_run = self.consent.dry_run;
-        Report { store, action, operator, selected: 0, changed: Some(0), applied: false, dry_run }
+        ActionReport { store, action, operator, selected: 0, changed: Some(0), applied: false, dry_run }
     }
 
     /// Asks a question, and runs the action if the answer is yes. The action returns the number that it changed, or
@@ -57,7 +57,7 @@ impl ActingArguments {
     pub(crate) async fn act(
         &self,
         question: &str,
-        report: &mut Report<'_>,
+        report: &mut ActionReport<'_>,
         action: impl AsyncFnOnce(&Interrupt) -> Result<Option<u64>, CliError>,
     ) -> Result<Outcome, CliError> {
         let Some(interrupt) = self.consent.ask(question).await? else { return Ok(Outcome::Fine) };

@@ -6,7 +6,7 @@ use crate::{error::CliError, outcome::Outcome, output::Output, store::values};
 
 /// The output of an action with `--json`.
 #[derive(Serialize)]
-pub(crate) struct Report<'a> {
+pub(crate) struct ActionReport<'a> {
     pub(crate) store: &'a str,
     pub(crate) action: &'static str,
     pub(crate) operator: &'a str,
@@ -19,7 +19,7 @@ pub(crate) struct Report<'a> {
     pub(crate) dry_run: bool,
 }
 
-impl Report<'_> {
+impl ActionReport<'_> {
     /// Returns the line for a person about an action on deliveries. `verb` and `participle` name the action, such as
     /// "Forget" and "Forgot".
     pub(crate) fn line(&self, verb: &str, participle: &str, outcome: Outcome) -> String {

@@ -39,7 +39,7 @@ pub(crate) struct Migrate {
 
 /// The output with `--json`.
 #[derive(Serialize)]
-struct Report {
+struct MigrationReport {
     store: String,
     /// The migrations that the store lacked.
     pending: Vec<Step>,
@@ -72,7 +72,7 @@ impl Migrate {
                 sql: self.print.then(|| sql.clone()),
             };
             let pending = pending.iter().map(step).collect();
-            output.json(&Report { store: location.to_string(), pending, applied })?;
+            output.json(&MigrationReport { store: location.to_string(), pending, applied })?;
         } else if pending.is_empty() {
             output.line(if self.print {
                 "-- The store lacks no migration."

@@ -50,7 +50,7 @@ pub(crate) struct Doctor {
 
 /// The output with `--json`.
 #[derive(Serialize)]
-struct Report {
+struct DoctorReport {
     /// The store's place without a password, or `null` if none was given.
     store: Option<String>,
     blockers: usize,
@@ -68,13 +68,13 @@ impl Doctor {
         }
         let count = |level| rows.iter().filter(|row| row.result == level).count();
         let (blockers, warnings) = (count(Level::Blocker), count(Level::Warning));
-        let report = Report { store, blockers, warnings, rows };
+        let report = DoctorReport { store, blockers, warnings, rows };
         report.print(output)?;
         Ok(if blockers + warnings == 0 { Outcome::Fine } else { Outcome::FaultFound })
     }
 }
 
-impl Report {
+impl DoctorReport {
     fn print(&self, output: &mut Output) -> Result<(), CliError> {
         if output.is_json() {
             return output.json(self);

@@ -28,7 +28,7 @@ pub(super) struct Backup {
 
 /// The output with `--json`.
 #[derive(Serialize)]
-struct Report {
+struct BackupReport {
     store: String,
     backup: String,
 }
@@ -53,7 +53,7 @@ impl Backup {
         }
         let backup = self.file.display().to_string();
         if output.is_json() {
-            output.json(&Report { store: store.name, backup })?;
+            output.json(&BackupReport { store: store.name, backup })?;
         } else {
             output.line(format_args!("Copied the store to {backup}."))?;
         }

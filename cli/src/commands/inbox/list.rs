@@ -43,7 +43,7 @@ pub(super) struct List {
 
 /// The output with `--json`.
 #[derive(Serialize)]
-struct Report {
+struct ListReport {
     store: String,
     deliveries: Vec<DeliveryRecord>,
     /// The value of `--after` for the next page.
@@ -71,7 +71,7 @@ impl List {
         }
         if output.is_json() {
             let deliveries = entries.iter().map(DeliveryRecord::from).collect();
-            output.json(&Report { store: store.name, deliveries, next: next.map(DeliveryId::get) })?;
+            output.json(&ListReport { store: store.name, deliveries, next: next.map(DeliveryId::get) })?;
         } else if entries.is_empty() {
             output.line("No delivery was found.")?;
         } else {

@@ -101,7 +101,7 @@ struct PauseRecord {
 
 /// The output of `pauses` with `--json`.
 #[derive(Serialize)]
-struct List {
+struct PausesReport {
     store: String,
     pauses: Vec<PauseRecord>,
 }
@@ -224,7 +224,7 @@ impl Pauses {
         let pauses = in_force(&store).await?;
         if output.is_json() {
             let pauses = pauses.into_iter().map(PauseRecord::from).collect();
-            output.json(&List { store: store.name, pauses })?;
+            output.json(&PausesReport { store: store.name, pauses })?;
         } else if pauses.is_empty() {
             output.line("No pause is in force.")?;
         } else {

@@ -31,7 +31,7 @@ pub(super) struct Show {
 
 /// The output with `--json`.
 #[derive(Serialize)]
-struct Report {
+struct DeliveryReport {
     store: String,
     #[serde(flatten)]
     delivery: DeliveryRecord,
@@ -58,7 +58,7 @@ impl Show {
             )));
         };
         if output.is_json() {
-            output.json(&Report::new(store.name, &entry))?;
+            output.json(&DeliveryReport::new(store.name, &entry))?;
         } else {
             print(&entry, output)?;
             if self.body {
@@ -70,7 +70,7 @@ impl Show {
     }
 }
 
-impl Report {
+impl DeliveryReport {
     fn new(store: String, entry: &Entry) -> Self {
         let body = entry.body.as_ref().map(|body| String::from_utf8(body.to_vec()));
         let (body, body_hex) = match body {

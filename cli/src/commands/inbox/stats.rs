@@ -34,7 +34,7 @@ pub(super) struct Stats {
 
 /// The output with `--json`.
 #[derive(Serialize)]
-struct Report {
+struct StatsReport {
     store: String,
     ready: u64,
     leased: u64,
@@ -83,7 +83,7 @@ impl Stats {
             let other_reasons = reasons.as_ref().map(|reasons| reasons.others);
             let reasons = reasons.map(Reasons::most_frequent_first);
             let store = store.name;
-            output.json(&Report {
+            output.json(&StatsReport {
                 store,
                 ready,
                 leased,

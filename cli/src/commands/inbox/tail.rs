@@ -42,7 +42,7 @@ pub(super) struct Tail {
 
 /// A line of the output with `--json`.
 #[derive(Serialize)]
-struct Line<'a> {
+struct ChangeRecord<'a> {
     store: &'a str,
     /// `accepted`, `changed` or `gone`.
     change: &'static str,
@@ -76,7 +76,11 @@ impl Tail {
             ticks.tick().await;
             for (change, entry) in watch.poll().await? {
                 if output.is_json() {
-                    output.json(&Line { store: &store.name, change, delivery: DeliveryRecord::from(&entry) })?;
+                    output.json(&ChangeRecord {
+                        store: &store.name,
+                        change,
+                        delivery: DeliveryRecord::from(&entry),
+                    })?;
                 } else {
                     output.line(line(change, &entry))?;
                 }

@@ -1,12 +1,12 @@
 //! `klikit ledger`: the record of the deliveries that were handled.
 
+mod events;
 mod forget;
 mod show;
-mod target;
 
 use clap::{Args, Subcommand};
 
-use self::{forget::Forget, show::Show};
+use self::{forget::ForgetEntries, show::ShowEntries};
 use crate::{error::CliError, outcome::Outcome, output::Output, store::StoreArguments};
 
 /// Look into the ledger, which tells duplicates from new deliveries, and act on it
@@ -25,8 +25,8 @@ pub(crate) struct Ledger {
 
 #[derive(Debug, Subcommand)]
 enum LedgerCommand {
-    Show(Show),
-    Forget(Forget),
+    Show(ShowEntries),
+    Forget(ForgetEntries),
 }
 
 impl Ledger {

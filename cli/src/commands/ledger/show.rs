@@ -7,7 +7,7 @@ use comfy_table::Table;
 use serde::Serialize;
 use tower_klikit::dedupe::{EventKey, LedgerEntry};
 
-use super::target::TargetArguments;
+use super::events::EventArguments;
 use crate::{
     error::CliError,
     outcome::Outcome,
@@ -25,9 +25,9 @@ use crate::{
 Examples:
   klikit ledger show --event-id evt-1
   klikit ledger show --accepted 2026-11-26T18:00:00+07:00..2026-11-26T19:30:00+07:00")]
-pub(super) struct Show {
+pub(super) struct ShowEntries {
     #[command(flatten)]
-    target: TargetArguments,
+    events: EventArguments,
 
     /// The maximum number of entries
     #[arg(long, value_name = "NUMBER", default_value = "50")]
@@ -53,17 +53,17 @@ struct EntryRecord {
 
 /// The output with `--json`.
 #[derive(Serialize)]
-struct Report {
+struct EntriesReport {
     store: String,
     entries: Vec<EntryRecord>,
     /// The value of `--after` for the next page.
     next: Option<String>,
 }
 
-impl Show {
+impl ShowEntries {
     pub(super) async fn run(self, arguments: &StoreArguments, output: &mut Output) -> Result<Outcome, CliError> {
         let store = arguments.open_ledger().await?;
-        let selection = self.target.target().selection();
+        let selection = self.events.events().selection();
         // One more tells whether there is a next page.
         let mut entries = store.entries(&selection, self.after, self.limit.get().saturating_add(1)).await?;
         let limit = usize::try_from(self.limit.get()).unwrap_or(usize::MAX);
@@ -72,7 +72,7 @@ impl Show {
         let next = entries.last().filter(|_| has_next).map(|last| hex::encode(last.key.as_bytes()));
         if output.is_json() {
             let entries = entries.iter().map(EntryRecord::from).collect();
-            output.json(&Report { store: store.name, entries, next })?;
+            output.json(&EntriesReport { store: store.name, entries, next })?;
         } else if entries.is_empty() {
             output.line("No entry was found.")?;
         } else {

@@ -35,10 +35,10 @@ pub(super) async fn content_type(session: &Session) -> Checked {
 }
 
 /// A function that changes the right signature.
-type Form = fn(&str) -> String;
+type SignatureForm = fn(&str) -> String;
 
 /// The changes of the right signature.
-const FORMS: [(&str, Form); 6] = [
+const FORMS: [(&str, SignatureForm); 6] = [
     ("the first digit of the right signature", |right| right[..1].to_owned()),
     ("the first half of the right signature", |right| right[..32].to_owned()),
     ("the first 63 digits of the right signature", |right| right[..63].to_owned()),

@@ -12,7 +12,7 @@ use crate::{error::one_line, store::values};
 
 /// The options that name the events.
 #[derive(Debug, Args)]
-pub(super) struct TargetArguments {
+pub(super) struct EventArguments {
     /// The event with this id
     #[arg(long, value_name = "ID", required_unless_present = "accepted", conflicts_with = "accepted")]
     event_id: Option<String>,
@@ -28,21 +28,21 @@ pub(super) struct TargetArguments {
 
 /// The events that a command applies to.
 #[derive(Debug)]
-pub(super) enum Target {
+pub(super) enum Events {
     Event { tenant: String, id: String },
     Accepted(Range<SystemTime>),
 }
 
-impl TargetArguments {
-    pub(super) fn target(self) -> Target {
+impl EventArguments {
+    pub(super) fn events(self) -> Events {
         match (self.accepted, self.event_id) {
-            (Some(window), _) => Target::Accepted(window),
-            (None, id) => Target::Event { tenant: self.tenant, id: id.expect("an event id or a window is required") },
+            (Some(window), _) => Events::Accepted(window),
+            (None, id) => Events::Event { tenant: self.tenant, id: id.expect("an event id or a window is required") },
         }
     }
 }
 
-impl Target {
+impl Events {
     /// Returns the entries of the ledger.
     pub(super) fn selection(&self) -> LedgerSelection {
         match self {
@@ -51,7 +51,7 @@ impl Target {
         }
     }
 
-    /// Returns the filter that describes the target in the log.
+    /// Returns the filter that describes the events in the log.
     pub(super) fn filter(&self) -> Filter {
         match self {
             Self::Event { tenant, id } => Filter::new().tenant(tenant).event_id(id),
@@ -59,7 +59,7 @@ impl Target {
         }
     }
 
-    /// Returns the action that forgets the target's deliveries in an inbox.
+    /// Returns the action that forgets the deliveries of the events in an inbox.
     pub(super) fn forget(&self, operator: &Operator) -> Forget {
         match self {
             Self::Event { tenant, id } => operator.forget_event(tenant, id),
@@ -68,7 +68,7 @@ impl Target {
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Event { tenant, id } => write!(f, "the event {} of {}", one_line(id), one_line(tenant)),
