@@ -1,6 +1,6 @@
 //! Exchanges with a receiver: a request, and the response as klikit judges it.
 
-use std::{error::Error, fmt, sync::Arc, time::Duration};
+use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 
 use http::StatusCode;
 use reqwest::{RequestBuilder, Response};
@@ -31,6 +31,8 @@ pub(crate) enum NoAnswer {
     Unfinished(StatusCode),
     /// The connection failed.
     Failed(Arc<str>),
+    /// The connection could not be opened, because this process may not open more files. No fault of the receiver.
+    OutOfFiles,
 }
 
 /// The result of a request.
@@ -65,7 +67,7 @@ pub(crate) fn is_success(exchange: &Exchange) -> bool {
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.status.as_u16())?;
-        let body = one_line(self.body.trim());
+        let body = one_line(&without_credentials(self.body.trim()));
         match body.char_indices().nth(f.precision().unwrap_or(60)) {
             Some((end, _)) => write!(f, " {}…", &body[..end]),
             None if body.is_empty() => Ok(()),
@@ -81,8 +83,32 @@ impl From<reqwest::Error> for NoAnswer {
         while let Some(source) = reason.source() {
             reason = source;
         }
+        if reason.downcast_ref::<io::Error>().is_some_and(is_out_of_files) {
+            return Self::OutOfFiles;
+        }
         Self::Failed(one_line(&reason.to_string()).into())
     }
+}
+
+/// Returns whether a limit on open files was reached: that of the process (EMFILE), or that of the system (ENFILE).
+fn is_out_of_files(error: &io::Error) -> bool {
+    cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24))
+}
+
+/// Returns the text without the credentials of a header `Authorization: Basic`, which a receiver may repeat.
+fn without_credentials(text: &str) -> String {
+    const SCHEME: &str = "basic ";
+    let (mut shown, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(start) = rest.to_ascii_lowercase().find(SCHEME) {
+        let (before, credentials) = rest.split_at(start + SCHEME.len());
+        let is_base64 = |char: char| char.is_ascii_alphanumeric() || "+/=".contains(char);
+        rest = credentials.trim_start_matches(is_base64);
+        shown += before;
+        if rest.len() < credentials.len() {
+            shown.push('…');
+        }
+    }
+    shown + rest
 }
 
 impl fmt::Display for NoAnswer {
@@ -94,6 +120,24 @@ impl fmt::Display for NoAnswer {
                 write!(f, "the response began with {} and did not end within {timeout} s", status.as_u16())
             }
             Self::Failed(reason) => write!(f, "no response: {reason}"),
+            Self::OutOfFiles => f.write_str("no response: this process has too many open files"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hides_repeated_credentials() {
+        for (body, shown) in [
+            (r#"{"authorization":"Basic cDpzZWNyZXQ=","x":1}"#, r#"{"authorization":"Basic …","x":1}"#),
+            ("basic cDpz BASIC cDpz", "basic … BASIC …"),
+            ("a basic, é", "a basic, é"),
+        ] {
+            let answer = Answer { status: StatusCode::OK, body: body.to_owned(), time: Duration::ZERO };
+            assert_eq!(answer.to_string(), format!("200 {shown}"));
         }
     }
 }

@@ -110,9 +110,13 @@ impl Target {
         CliError::new(format_args!("no delivery reached {}: {reason}: check the URL and the receiver", self.url))
     }
 
-    /// Returns the error for a receiver whose first response began and did not end.
-    pub(crate) fn endless(&self, response: &NoAnswer) -> CliError {
-        CliError::new(format_args!("{}: {response}: name the URL of a webhook endpoint, not of a stream", self.url))
+    /// Returns the error for a delivery without a response, after which a command cannot go on.
+    pub(crate) fn stopped(&self, reason: &NoAnswer) -> CliError {
+        let remedy = match reason {
+            NoAnswer::OutOfFiles => "lower --concurrency, or raise the limit with `ulimit -n`",
+            _ => "name the URL of a webhook endpoint, not of a stream",
+        };
+        CliError::new(format_args!("{}: {reason}: {remedy}", self.url))
     }
 
     /// Creates a client that connects only to the addresses, follows no redirect and uses no proxy. It sends the

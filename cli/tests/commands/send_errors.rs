@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::{TcpListener, TcpStream},
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
@@ -11,7 +12,7 @@ use tokio::net::TcpSocket;
 
 use crate::{
     receiver::{Receiver, Reply},
-    support::klikit,
+    support::{klikit, shell},
 };
 
 fn refused() -> String {
@@ -33,6 +34,18 @@ fn refused_connection_is_found_at_once() {
     let ended = klikit(["send", &format!("http://{address}/"), "--speed", "1"]).run();
     ended.assert_error(&format!(
         "cannot connect to {address}: Connection refused (os error 111): start the receiver, or correct the URL"
+    ));
+}
+
+#[test]
+fn limit_on_open_files_is_no_fault_of_the_receiver() {
+    // The first responses wait for more requests than the limit permits.
+    let receiver = Receiver::start(|_, _| Reply::After(200));
+    let line = format!("ulimit -n 40; klikit send {} --count 200 --concurrency 200", receiver.url);
+    let ended = shell(&line, Path::new("/")).run();
+    ended.assert_error(&format!(
+        "{}: no response: this process has too many open files: lower --concurrency, or raise the limit with `ulimit -n`",
+        receiver.url
     ));
 }
 

@@ -136,7 +136,7 @@ impl Conform {
         let session = Session::begin(sender, samples, options).await;
         match session.first() {
             Err(NoAnswer::Failed(reason)) => return Err(target.unreached(reason)),
-            Err(endless @ NoAnswer::Unfinished(_)) => return Err(target.endless(endless)),
+            Err(reason @ (NoAnswer::Unfinished(_) | NoAnswer::OutOfFiles)) => return Err(target.stopped(reason)),
             Err(NoAnswer::Late) | Ok(_) => {}
         }
         for check in self.chosen() {

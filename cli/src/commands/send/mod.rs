@@ -147,8 +147,8 @@ impl Send {
             if let Some(reason) = tally.unreachable() {
                 return Err(target.unreached(reason));
             }
-            if let Some(endless) = &tally.endless {
-                return Err(target.endless(endless));
+            if let Some(reason) = &tally.stop {
+                return Err(target.stopped(reason));
             }
         }
         let outcome = match (interrupt.is_requested(), tally.has_fault()) {

@@ -51,12 +51,12 @@ struct Shared {
     /// A permit for each attempt.
     attempts: Arc<Semaphore>,
     tally: Mutex<Tally>,
-    /// Notified if the first response of the run does not end.
-    endless: Notify,
+    /// Notified if the tally has a reason to stop.
+    stop: Notify,
     progress: ProgressBar,
 }
 
-/// Sends all deliveries. Returns the results, which are incomplete after ctrl-c, or if the first response does not end.
+/// Sends all deliveries. Returns the results, which are incomplete after ctrl-c, or if the tally has a reason to stop.
 pub(crate) async fn run(client: Client, url: Url, plan: &Plan, pace: Pace, interrupt: &Interrupt) -> Tally {
     let concurrency = usize::try_from(pace.concurrency.get()).expect("a pointer has at least 32 bits");
     let shared = Arc::new(Shared {
@@ -65,7 +65,7 @@ pub(crate) async fn run(client: Client, url: Url, plan: &Plan, pace: Pace, inter
         retry_delays: FakeKlikit::PAUSES.iter().take(pace.retries).map(|delay| delay.div_f64(pace.speed)).collect(),
         attempts: Arc::new(Semaphore::new(concurrency)),
         tally: Mutex::new(Tally::new()),
-        endless: Notify::new(),
+        stop: Notify::new(),
         progress: output::progress("{bar:30} {human_pos}/{human_len} deliveries, {eta} left", plan.len()),
     });
     let mut tasks = JoinSet::new();
@@ -77,7 +77,7 @@ pub(crate) async fn run(client: Client, url: Url, plan: &Plan, pace: Pace, inter
     };
     tokio::select! {
         () = all => {}
-        () = shared.endless.notified() => {}
+        () = shared.stop.notified() => {}
         () = interrupt.requested() => {}
     }
     tasks.shutdown().await;
@@ -154,8 +154,8 @@ impl Shared {
     fn count(&self, attempt: &Exchange, planned: &Planned) {
         let mut tally = self.tally();
         let first_failure = tally.add(attempt, planned);
-        if tally.endless.is_some() {
-            self.endless.notify_one();
+        if tally.stop.is_some() {
+            self.stop.notify_one();
         } else if let Some(failure) = first_failure {
             // The report may come much later.
             self.progress.println(format!("first failure: {failure}"));

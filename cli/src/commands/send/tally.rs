@@ -33,8 +33,9 @@ pub(crate) struct Tally {
     pub(crate) no_response: BTreeMap<String, u64>,
     /// The first response that klikit counts as a failure, of a delivery that was not corrupted.
     pub(crate) first_failure: Option<String>,
-    /// The first response of the run if it did not end, so that the URL is not that of a webhook endpoint.
-    pub(crate) endless: Option<NoAnswer>,
+    /// The reason to stop the run: the first response did not end, so that the URL is not that of a webhook endpoint, or
+    /// this process may not open more files.
+    pub(crate) stop: Option<NoAnswer>,
     latencies: Histogram<u64>,
 }
 
@@ -54,7 +55,7 @@ impl Tally {
             timed_out: 0,
             no_response: BTreeMap::new(),
             first_failure: None,
-            endless: None,
+            stop: None,
             latencies,
         }
     }
@@ -68,11 +69,12 @@ impl Tally {
             }
             Err(error @ (NoAnswer::Late | NoAnswer::Unfinished(_))) => {
                 if matches!(error, NoAnswer::Unfinished(_)) && self.statuses.is_empty() {
-                    self.endless = Some(error.clone());
+                    self.stop = Some(error.clone());
                 }
                 self.timed_out += 1;
                 self.record(FakeKlikit::TIMEOUT);
             }
+            Err(NoAnswer::OutOfFiles) => self.stop = Some(NoAnswer::OutOfFiles),
             Err(NoAnswer::Failed(reason)) => {
                 let is_known = self.no_response.contains_key(&**reason) || self.no_response.len() < MAX_REASONS;
                 let reason = if is_known { reason } else { "other reasons" };
