@@ -64,7 +64,10 @@ async fn rejects_the_tables_of_another_program() {
         let error = PostgresStore::open(server.url()).await.unwrap_err();
         let expected = if table == "klikit_deliveries" { Kind::OutdatedSchema } else { Kind::Migration };
         assert_eq!(error.kind(), expected, "{error:?}");
-        assert!(format!("{error:?}").contains(table) && error.to_string().contains("table_prefix()"), "{error:?}");
+        assert!(
+            format!("{error:?}").contains(table) && error.to_string().contains("another table prefix"),
+            "{error:?}"
+        );
         client.batch_execute(&format!("DROP TABLE {table}")).await.unwrap();
     }
     client.batch_execute("CREATE TABLE klikit_schema (version text)").await.unwrap();
