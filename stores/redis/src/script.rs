@@ -94,10 +94,11 @@ local function listed(entries)
   return {now(), listed}
 end
 
--- Deletes entries. Returns their number.
+-- Deletes entries. Returns how many were deleted: SCAN may have returned a name twice.
 local function forget(entries)
-  for _, found in ipairs(entries) do redis.call('DEL', found[1]) end
-  return #entries
+  local forgotten = 0
+  for _, found in ipairs(entries) do forgotten = forgotten + redis.call('DEL', found[1]) end
+  return forgotten
 end
 
 local function claimed(at, token, digest, grace, event)
