@@ -1,7 +1,10 @@
 //! Functions that read column values and check their types. SQLite allows a value of any type in any column, so a value
 //! may be one that this crate did not write.
 
-use rusqlite::types::{Type, ValueRef};
+use rusqlite::{
+    Row,
+    types::{Type, ValueRef},
+};
 use tower_klikit::dedupe::{BodyDigest, EventKey};
 
 use crate::fault::Fault;
@@ -45,6 +48,11 @@ pub(super) fn event_key(value: ValueRef<'_>, name: &str) -> Result<EventKey, Fau
     let key: [u8; 16] =
         bytes.try_into().map_err(|_| Fault::new(format!("its {name} has {} bytes, not 16", bytes.len())))?;
     Ok(key.into())
+}
+
+/// Reads the result of a `count(*)`.
+pub(super) fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    Ok(row.get::<_, i64>(column)?.unsigned_abs())
 }
 
 #[cfg(test)]

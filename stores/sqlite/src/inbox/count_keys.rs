@@ -9,7 +9,7 @@ use super::{
     deliveries::Deliveries,
     forget::{Cursor, FinishedPart},
 };
-use crate::ledger::Slice;
+use crate::{ledger::Slice, values::count};
 
 impl Deliveries<'_> {
     /// Returns the number of keys that [`forget_event`](Self::forget_event) would forget.
@@ -39,7 +39,6 @@ impl Deliveries<'_> {
     }
 
     fn count_keys(&self, sql: &str, parameters: &[&dyn ToSql]) -> rusqlite::Result<u64> {
-        let mut count = self.connection.prepare_cached(sql)?;
-        count.query_row(parameters, |row| Ok(row.get::<_, i64>(0)?.unsigned_abs()))
+        self.connection.prepare_cached(sql)?.query_row(parameters, |row| count(row, 0))
     }
 }

@@ -11,7 +11,7 @@ use tower_klikit::{
 use super::{attempts::OpenAttempt, deliveries::Deliveries, sql::BUCKET_BITS, state::state_of, terms};
 use crate::{
     timestamp::time,
-    values::{digest, text},
+    values::{count, digest, text},
 };
 
 /// The number of deliveries that a call examines for one page. The limit is there because no delivery can be selected
@@ -221,8 +221,4 @@ impl Columns {
             && reason.as_deref().is_none_or(|part| self.reason.as_deref().is_some_and(|reason| reason.contains(part)))
             && attempts.as_ref().is_none_or(|attempts| attempts.contains(&self.attempts))
     }
-}
-
-fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    Ok(row.get::<_, i64>(column)?.unsigned_abs())
 }

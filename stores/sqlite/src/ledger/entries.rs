@@ -14,7 +14,7 @@ use crate::{
     fault::Fault,
     isolation::Isolation,
     timestamp::{Timestamp, time},
-    values::{digest, event_key, integer},
+    values::{count, digest, event_key, integer},
 };
 
 /// An entry under a key that prevents another token from claiming the key.
@@ -224,8 +224,7 @@ impl<'a> Entries<'a> {
     }
 
     fn counted(&self, sql: &str, parameters: &[&dyn ToSql]) -> rusqlite::Result<u64> {
-        let mut count = self.connection.prepare_cached(sql)?;
-        count.query_row(parameters, |row| Ok(row.get::<_, i64>(0)?.unsigned_abs()))
+        self.connection.prepare_cached(sql)?.query_row(parameters, |row| count(row, 0))
     }
 
     pub(crate) fn forget(&self, event: &EventKey) -> rusqlite::Result<u64> {
