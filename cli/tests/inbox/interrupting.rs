@@ -12,7 +12,7 @@ use tower_klikit::{
     inbox::Pause,
 };
 use tower_klikit_postgres::PostgresStore;
-use tower_klikit_test_support::servers::postgres::PostgresServer;
+use tower_klikit_test_support::{large_table::large_table, servers::postgres::PostgresServer};
 
 use crate::{
     stores::TestStore,
@@ -157,21 +157,7 @@ async fn tail_stops_during_a_look() {
 async fn incomplete_backup_is_deleted() {
     let store = TestStore::sqlite();
     // Enough that the copy is not complete before ctrl-c.
-    let fill = "
-        CREATE TABLE other (c);
-
-        WITH RECURSIVE numbers (n) AS (
-            SELECT 1
-            UNION ALL
-            SELECT n + 1
-            FROM numbers
-            WHERE n < 300000
-        )
-        INSERT INTO other
-        SELECT zeroblob(1000)
-        FROM numbers;
-        ";
-    store.execute(fill).await;
+    store.execute(&large_table(300_000)).await;
     let folder = store.file("copies");
     fs::create_dir(&folder).unwrap();
     let files = || fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();

@@ -10,6 +10,7 @@
 
 pub mod body;
 pub mod deliveries;
+pub mod large_table;
 pub mod log;
 pub mod random;
 pub mod servers;

@@ -13,6 +13,7 @@ use std::{
 use futures_util::poll;
 use tower_klikit::inbox::InboxStore;
 use tower_klikit_sqlite::{SqliteError, SqliteErrorKind, SqliteStore};
+use tower_klikit_test_support::large_table::large_table;
 
 use crate::{
     deliveries::accept,
@@ -129,21 +130,7 @@ async fn dropped_backup_leaves_no_file() {
     let folder = Folder::new();
     let store = folder.open();
     // Enough that the copy is not complete before the future is dropped.
-    let fill = "
-        CREATE TABLE other (c);
-
-        WITH RECURSIVE numbers (n) AS (
-            SELECT 1
-            UNION ALL
-            SELECT n + 1
-            FROM numbers
-            WHERE n < 100000
-        )
-        INSERT INTO other
-        SELECT zeroblob(1000)
-        FROM numbers;
-        ";
-    folder.connect().execute_batch(fill).unwrap();
+    folder.connect().execute_batch(&large_table(100_000)).unwrap();
     let target = folder.path().join("copies").join("backup.db");
     fs::create_dir(folder.path().join("copies")).unwrap();
     drop(started(&store, &target).await);
