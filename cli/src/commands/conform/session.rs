@@ -94,6 +94,15 @@ impl Session {
         Ok(self.marks()?.meaning(answer))
     }
 
+    /// Returns a success unless it is that of a duplicate. `what` names the delivery.
+    pub(super) fn counts_as_new(&self, what: &str, answer: Answer) -> Checked<Answer> {
+        match self.meaning(&answer)? {
+            Meaning::New => Ok(answer),
+            Meaning::Duplicate => Err(Finding::fail(format!("{what} is taken for a duplicate: {answer}"))),
+            Meaning::Unclear => Err(Finding::not_observable(format!("{what} gets another response: {answer}"))),
+        }
+    }
+
     /// Sends a delivery that must be accepted.
     pub(super) async fn accepted(&self, name: &str, delivery: &SignedDelivery) -> Checked<Answer> {
         success(name, self.sender.send(delivery).await)

@@ -87,11 +87,7 @@ pub(super) async fn same_id_other_body(session: &Session) -> Checked {
         Ok(answer) if answer.status.is_client_error() => return Ok(answer.to_string()),
         exchange => success("the same id with another body", exchange)?,
     };
-    match session.meaning(&answer)? {
-        Meaning::New => Ok(answer.to_string()),
-        Meaning::Duplicate => Err(Finding::fail(format!("another body is taken for a duplicate: {answer}"))),
-        Meaning::Unclear => Err(Finding::not_observable(format!("another body gets another response: {answer}"))),
-    }
+    Ok(session.counts_as_new("another body", answer)?.to_string())
 }
 
 /// Sends deliveries that a handler may fail to handle, and sends each again.

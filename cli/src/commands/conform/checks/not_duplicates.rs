@@ -4,11 +4,7 @@ use tower_klikit::{EventType, header::SIGNATURE, payload::OrderStatus, testing::
 
 use super::rejections::random_signature;
 use crate::{
-    commands::conform::{
-        finding::{Checked, Finding},
-        marks::Meaning,
-        session::Session,
-    },
+    commands::conform::{finding::Checked, session::Session},
     exchange::Answer,
 };
 
@@ -47,10 +43,5 @@ pub(super) async fn order_updates(session: &Session) -> Checked {
 
 /// Sends a delivery that must be accepted and must not count as a duplicate.
 async fn accepted_as_new(session: &Session, name: &str, delivery: &SignedDelivery) -> Checked<Answer> {
-    let answer = session.accepted(name, delivery).await?;
-    match session.meaning(&answer)? {
-        Meaning::New => Ok(answer),
-        Meaning::Duplicate => Err(Finding::fail(format!("{name}: taken for a duplicate: {answer}"))),
-        Meaning::Unclear => Err(Finding::not_observable(format!("{name}: another answer: {answer}"))),
-    }
+    session.counts_as_new(name, session.accepted(name, delivery).await?)
 }

@@ -15,7 +15,7 @@ use crate::{
         finding::{Checked, Finding},
         samples::Samples,
         sender::headers,
-        session::Session,
+        session::{Session, no_answer},
     },
     exchange::Answer,
 };
@@ -100,10 +100,7 @@ pub(super) async fn alike(session: &Session) -> Checked {
 
 /// Sends a forgery. Returns the response, which must not contain the right signature.
 async fn rejection_without_signature(session: &Session, name: &str, forgery: &SignedDelivery) -> Checked<Answer> {
-    let answer = match session.sender.send(forgery).await {
-        Ok(answer) => answer,
-        Err(error) => return Err(Finding::fail(format!("{name}: {error}"))),
-    };
+    let answer = session.sender.send(forgery).await.map_err(|error| no_answer(name, &error))?;
     if answer.status.is_success() {
         return Err(Finding::not_observable(format!("{name}: accepted, see the rows above")));
     }

@@ -1,4 +1,4 @@
-//! Detects the right signature in the answer to a forgery.
+//! Detects the right signature in the response to a forgery.
 
 use base64ct::{Base64Unpadded, Encoding};
 

@@ -7,7 +7,6 @@ use tower_klikit::testing::SignedDelivery;
 use super::rejections::forgery;
 use crate::commands::conform::{
     finding::{Checked, Finding},
-    marks::Meaning,
     paced::PacedBody,
     session::{Session, rejection, success},
 };
@@ -44,12 +43,7 @@ pub(super) async fn half_a_body(session: &Session) -> Checked {
     {
         return Err(Finding::fail(format!("half of the body: accepted with {answer}")));
     }
-    let answer = session.accepted("the whole body after half of it", &delivery).await?;
-    match session.meaning(&answer)? {
-        Meaning::New => Ok(format!("the whole body, after half of it: {answer}")),
-        Meaning::Duplicate => {
-            Err(Finding::fail(format!("the whole body is taken for a duplicate of its half: {answer}")))
-        }
-        Meaning::Unclear => Err(Finding::not_observable(format!("the whole body gets another response: {answer}"))),
-    }
+    let name = "the whole body after half of it";
+    let answer = session.counts_as_new(name, session.accepted(name, &delivery).await?)?;
+    Ok(format!("{name}: {answer}"))
 }
