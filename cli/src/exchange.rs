@@ -98,17 +98,20 @@ fn is_out_of_files(error: &io::Error) -> bool {
 /// Returns the text without the credentials of a header `Authorization: Basic`, which a receiver may repeat.
 fn without_credentials(text: &str) -> String {
     const SCHEME: &str = "basic ";
-    let (mut shown, mut rest) = (String::with_capacity(text.len()), text);
-    while let Some(start) = rest.to_ascii_lowercase().find(SCHEME) {
-        let (before, credentials) = rest.split_at(start + SCHEME.len());
-        let is_base64 = |char: char| char.is_ascii_alphanumeric() || "+/=".contains(char);
-        rest = credentials.trim_start_matches(is_base64);
-        shown += before;
-        if rest.len() < credentials.len() {
+    let is_base64 = |char: char| char.is_ascii_alphanumeric() || "+/=".contains(char);
+    // Lower case keeps the positions of ASCII text.
+    let lower = text.to_ascii_lowercase();
+    let (mut shown, mut start) = (String::with_capacity(text.len()), 0);
+    while let Some(found) = lower[start..].find(SCHEME) {
+        let credentials = start + found + SCHEME.len();
+        let rest = text[credentials..].trim_start_matches(is_base64);
+        shown += &text[start..credentials];
+        start = text.len() - rest.len();
+        if start > credentials {
             shown.push('…');
         }
     }
-    shown + rest
+    shown + &text[start..]
 }
 
 impl fmt::Display for NoAnswer {
