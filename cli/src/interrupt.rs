@@ -64,8 +64,8 @@ impl Interrupt {
         Self(requested)
     }
 
-    /// Runs a future until a stop is requested, which drops the future. Returns `None` then. A call that was sent to a database may still take
-    /// effect.
+    /// Runs a future. If a stop is requested first, drops the future and returns `None`. A call that was sent to a
+    /// database may still take effect.
     pub(crate) async fn run_until<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;

@@ -2,7 +2,7 @@
 //! operates an inbox.
 //!
 //! The exit code is 0 if all is fine, 1 if a fault was found, 2 for a fault of the usage, the input or the environment,
-//! and 130 after ctrl-c.
+//! and 130 after ctrl-c or SIGTERM.
 
 mod arguments;
 mod audit;

@@ -10,7 +10,8 @@ use super::{
 
 /// The operations of a [`Ledger`](super::Ledger) that only operators need. They change nothing.
 ///
-/// The layers do not call them. A ledger without them can be used like any other.
+/// The layers do not call them. A ledger without them can be used like any other. A store whose storage is damaged may
+/// leave out entries, or return an error.
 pub trait LedgerAdmin: Send + Sync + 'static {
     /// Lists up to `limit` entries that the selection contains and whose key is larger than `after`, smallest key first.
     /// Leaves out entries whose retention or grace is over, and entries that cannot be read. If there are fewer than

@@ -67,8 +67,8 @@ impl Requeue {
 
     /// Runs the action until it is complete or `stop` is ready. Returns the number of deliveries that are pending again.
     ///
-    /// Unlike dropping the future of [`run`](Self::run), stopping interrupts no call that changes deliveries, so the
-    /// number is exact.
+    /// Unlike dropping the future of [`run`](Self::run), stopping waits for the call that changes deliveries, so the
+    /// number includes what that call changed.
     ///
     /// # Errors
     ///
